@@ -1,0 +1,118 @@
+"""What the weights expect of an image, and what their outputs mean."""
+
+import json
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_archs.choices import check_choice
+from keras_archs.layers import channel_axis
+from keras_archs.registry import SPECS, list_models
+
+# Mode -> does it want BGR, mean and standard deviation of each channel in that order.
+# caffe and torch: statistics of ImageNet's training images; tf: 0..255 to -1..1.
+MODES = {
+    "caffe": (True, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
+    "tf": (False, (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    "torch": (False, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+CLASS_INDEX_URL = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
+CLASS_INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
+
+
+def preprocessing_mode(model: str | keras.Model) -> str:
+    """The preprocessing mode of a model.
+
+    Args:
+        model: A name of `list_models()`, a mode, or a model made by this package.
+
+    Returns:
+        One of "caffe", "tf", "torch".
+
+    Raises:
+        ValueError: If the name is unknown, or if the model is not one of ours.
+    """
+    if isinstance(model, keras.Model):
+        name = getattr(model, "keras_archs_name", model.name)
+        if name not in SPECS:
+            raise ValueError(
+                f"model={model.name!r} was not built by this package: give the name of its family."
+            )
+        return SPECS[name].preprocessing
+    if model in MODES:
+        return model
+    check_choice("model", model, [*list_models(), *MODES])
+    return SPECS[model].preprocessing
+
+
+def preprocess_input(x: Any, model: str | keras.Model) -> Any:
+    """Turns images into what a model's weights expect. The caller's array is never changed.
+
+    Args:
+        x: RGB images 0..255, (N, H, W, 3) or (H, W, 3), integer or float; an array, a tensor or a Keras
+            tensor. Mode "tf" takes any number of channels.
+        model: A name of `list_models()` or a model made by this package; it picks the mode. Also a mode:
+            "caffe" (BGR minus ImageNet's mean), "tf" (-1..1), "torch" (ImageNet's mean and deviation).
+
+    Returns:
+        A new float array or tensor of the shape of `x`.
+
+    Raises:
+        ValueError: If the model is unknown, or if `x` has not 3 channels where the mode needs them.
+    """
+    mode = preprocessing_mode(model)
+    bgr, mean, deviation = MODES[mode]
+    if len(x.shape) not in (3, 4):
+        raise ValueError(f"x of shape {tuple(x.shape)} must be images (N, H, W, C) or one image (H, W, C).")
+    axis = channel_axis() - 4 + len(x.shape)
+    if mode == "tf":
+        return _scaled(x, 127.5, 127.5)
+    if x.shape[axis] != 3:
+        raise ValueError(
+            f"x of shape {tuple(x.shape)} must have 3 channels on axis {axis} for mode {mode!r}."
+        )
+    shape = [1] * len(x.shape)
+    shape[axis] = 3
+    if bgr:
+        x = np.flip(x, axis) if isinstance(x, np.ndarray) else ops.flip(x, axis)
+    return _scaled(x, np.reshape(mean, shape), np.reshape(deviation, shape))
+
+
+def _scaled(x: Any, mean: Any, deviation: Any) -> Any:
+    if isinstance(x, np.ndarray):
+        dtype = x.dtype if np.issubdtype(x.dtype, np.floating) else keras.config.floatx()
+        return (x.astype(dtype) - np.asarray(mean, dtype)) / np.asarray(deviation, dtype)
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    dtype = dtype if "float" in dtype else keras.config.floatx()
+    x = ops.cast(x, dtype)
+    return (x - ops.convert_to_tensor(mean, dtype)) / ops.convert_to_tensor(deviation, dtype)
+
+
+def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
+    """The most probable ImageNet classes of each image, with their names.
+
+    Args:
+        predictions: (N, 1000).
+        top: How many classes, 1 to 1000.
+
+    Returns:
+        For each image, (WordNet id, name, score) from the highest score down.
+
+    Raises:
+        ValueError: If the shape or `top` is wrong.
+        WeightsError: If the file of class names can't be downloaded.
+    """
+    if len(predictions.shape) != 2 or predictions.shape[1] != 1000:
+        raise ValueError(f"predictions of shape {tuple(predictions.shape)} must be (N, 1000).")
+    if not 1 <= top <= 1000:
+        raise ValueError(f"top={top} must be between 1 and 1000.")
+    scores = ops.convert_to_numpy(predictions)
+    path = keras.utils.get_file(
+        "imagenet_class_index.json", CLASS_INDEX_URL, cache_subdir="models", file_hash=CLASS_INDEX_MD5
+    )
+    with open(path) as file:
+        names = json.load(file)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [[(*names[str(i)], row[i]) for i in best] for row, best in zip(scores, order, strict=True)]

@@ -1,0 +1,147 @@
+"""Counts from the papers and the zoos, and every bad argument of a constructor."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+import keras_archs
+from keras_archs.assemble import constructor
+
+# Total and trainable parameters; no source states the totals of the plain ImageNet networks.
+COUNTS = {
+    "resnet18": (11_699_112, 11_689_512),
+    "resnet34": (21_814_696, 21_797_672),
+    "resnet20": (271_098, 269_722),
+    "resnet32": (466_426, 464_154),
+    "resnet44": (661_754, 658_586),
+    "resnet56": (857_082, 853_018),
+    "resnet110": (1_736_058, 1_727_962),
+    "plain20": (271_098, 269_722),
+    "plain32": (466_426, 464_154),
+    "plain44": (661_754, 658_586),
+    "plain56": (857_082, 853_018),
+    "plain110": (1_736_058, 1_727_962),
+    "plain18": (None, 11_515_688),
+    "plain34": (None, 21_623_848),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_counts(name):
+    model = keras_archs.create_model(name)
+    total, trainable = COUNTS[name]
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == trainable
+    assert total in (None, model.count_params())
+
+
+def test_signature_is_that_of_keras_applications():
+    for name in ("ResNet50", "ResNet152V2", "InceptionV3", "InceptionResNetV2", "Xception", "VGG19"):
+        theirs = inspect.signature(getattr(keras.applications, name)).parameters
+        ours = inspect.signature(getattr(keras_archs, name)).parameters
+        assert [(p.name, p.default) for p in ours.values()] == [(p.name, p.default) for p in theirs.values()]
+
+
+def test_arguments_by_position():
+    model = keras_archs.ResNet50(False, None, None, (64, 64, 3), "avg", 1000, "softmax", "mine")
+    assert model.name == "mine"
+    assert model.output_shape == (None, 2048)
+
+
+def test_defaults_of_a_model_without_published_weights():
+    model = keras_archs.ResNet20()
+    assert model.output_shape == (None, 10)
+    assert model.input_shape == (None, 32, 32, 3)
+
+
+def test_input_tensor_with_predecessors():
+    image = keras.Input((64, 64, 3), name="raw")
+    scaled = keras.layers.Rescaling(1 / 127.5, -1)(image)
+    model = keras_archs.ResNet18(input_tensor=scaled, classes=3)
+    assert model.input is image
+    assert model.output_shape == (None, 3)
+
+
+def test_any_size_with_a_pooled_classifier():
+    model = keras_archs.ResNet18(input_shape=(None, None, 3), classes=3)
+    assert model(np.zeros((1, 40, 50, 3), "float32")).shape == (1, 3)
+
+
+def test_channels_first_builds_the_same_network():
+    expected = keras_archs.InceptionV3(weights=None).count_params()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        model = keras_archs.InceptionV3(weights=None)
+        assert model.input_shape == (None, 3, 299, 299)
+        assert model.get_layer("mixed10").output.shape == (None, 2048, 8, 8)
+        assert model.count_params() == expected
+        assert keras_archs.ResNet20().get_layer("conv4_block1_0_pad").output.shape == (None, 64, 8, 8)
+        with pytest.raises(ValueError, match=r"three positive integers|too small"):
+            keras_archs.ResNet50(weights=None, input_shape=(3, 31, 64))
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+BAD = [
+    ({"input_shape": (31, 64, 3)}, r"input_shape=\(31, 64, 3\) is too small: .* at least 32"),
+    ({"input_shape": (64, 64)}, r"input_shape=\(64, 64\) must be \(height, width, channels\)"),
+    ({"input_shape": (64, 64, None)}, "must say how many channels"),
+    ({"input_shape": (64, 0, 3)}, "three positive integers"),
+    ({"input_shape": (64.0, 64, 3)}, "three positive integers"),
+    ({"input_tensor": np.zeros((1, 64, 64, 3))}, "input_tensor of type ndarray must be a Keras tensor"),
+    ({"pooling": "average"}, r"pooling='average' is not accepted\. Did you mean 'avg'\?"),
+    ({"classes": 0}, "classes=0 must be a positive integer"),
+    ({"classes": "ten"}, "classes='ten' must be a positive integer"),
+    ({"classes": 10, "weights": "imagenet"}, "classes=10 does not fit weights='imagenet'"),
+    ({"classifier_activation": "sofmax"}, "Did you mean 'softmax'"),
+    ({"classifier_activation": "relu", "weights": "imagenet"}, "only 'softmax' or None"),
+    ({"weights": "imagnet"}, "weights='imagnet' is neither None, 'imagenet' nor"),
+    ({"weights": 3}, "weights=3 is not accepted"),
+    ({"weights": "imagenet", "input_shape": (224, 224, 1)}, "must have 3 channels"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        keras_archs.ResNet50(**{"weights": None, **arguments})
+
+
+def test_bad_arguments_of_single_models(tmp_path):
+    with pytest.raises(ValueError, match="at least 75"):
+        keras_archs.InceptionV3(weights=None, input_shape=(74, 75, 3), include_top=False)
+    with pytest.raises(ValueError, match="at least 71"):
+        keras_archs.Xception(weights=None, input_shape=(70, 71, 3), include_top=False)
+    with pytest.raises(ValueError, match="the classifier flattens"):
+        keras_archs.VGG16(weights=None, input_shape=(None, None, 3))
+    with pytest.raises(ValueError, match="must be 224 high and wide"):
+        keras_archs.VGG16(weights="imagenet", input_shape=(64, 64, 3))
+    with pytest.raises(ValueError, match="not published for resnet18"):
+        keras_archs.ResNet18(weights="imagenet")
+    with pytest.raises(ValueError, match="disagrees"):
+        keras_archs.ResNet18(input_tensor=keras.Input((64, 64, 3)), input_shape=(32, 32, 3))
+    with pytest.raises(ValueError, match=r"shape of input_tensor=.* is too small"):
+        keras_archs.ResNet18(input_tensor=keras.Input((16, 64, 3)))
+
+
+def test_registry():
+    assert keras_archs.list_models("resnet*v2") == ["resnet101v2", "resnet152v2", "resnet50v2"]
+    assert len(keras_archs.list_models()) == 25
+    assert keras_archs.get_spec("xception").min_size == 71
+    assert keras_archs.get_spec("resnet50").convention.name == "keras"
+    assert keras_archs.get_spec("resnet18").convention.name == "torch"
+    with pytest.raises(ValueError, match=r"name='resnt50' is not accepted\. Did you mean 'resnet50'"):
+        keras_archs.create_model("resnt50")
+    with pytest.raises(ValueError, match="Did you mean 'xception'"):
+        keras_archs.get_spec("exception")
+    with pytest.raises(TypeError, match="classses"):
+        keras_archs.create_model("resnet20", classses=3)
+    with pytest.raises(ValueError, match="registered already"):
+        constructor("ResNet50", "resnet50", {}, None)
+
+
+def test_docstring_says_where_it_comes_from():
+    assert "arXiv:1610.02357" in keras_archs.Xception.__doc__
+    assert keras_archs.Xception.__name__ == "Xception"
+    assert all(keras_archs.assemble.CONSTRUCTORS[name].__doc__ for name in keras_archs.list_models())

@@ -1,0 +1,161 @@
+"""A weights file loads exactly or is refused, and then nothing has changed."""
+
+import hashlib
+import inspect
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import keras_archs
+from keras_archs.weights import WeightsError, load_file, manifest
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    model = keras_archs.ResNet20()
+    model.save_weights(folder / "good.weights.h5")
+    model.save(folder / "good.keras")
+    return folder
+
+
+@pytest.fixture
+def refused():
+    """Loads a file that must be refused, and checks that the model stays as it was."""
+
+    def refuse(path, message, error=WeightsError):
+        model = keras_archs.ResNet20()
+        before = model.get_weights()
+        with pytest.raises(error, match=message):
+            load_file(model, path)
+        assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True))
+
+    return refuse
+
+
+def test_the_same_model_loads(saved):
+    for name in ("good.weights.h5", "good.keras"):
+        model = keras_archs.ResNet20(weights=saved / name)
+        other = keras.saving.load_model(saved / "good.keras")
+        assert all(
+            np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True)
+        )
+
+
+@pytest.mark.parametrize("name", ["good.weights.h5", "good.keras"])
+def test_truncated(saved, tmp_path, refused, name):
+    data = (saved / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 2])
+    refused(tmp_path / name, "is damaged or no Keras weights file")
+
+
+@pytest.mark.parametrize("name", ["x.weights.h5", "x.keras", "x.h5"])
+def test_not_a_weights_file(tmp_path, refused, name):
+    (tmp_path / name).write_bytes(b"")
+    refused(tmp_path / name, "is damaged or no Keras weights file")
+    (tmp_path / name).write_text("<html>not found</html>")
+    refused(tmp_path / name, "is damaged or no Keras weights file")
+
+
+def test_archive_and_hdf5_of_something_else(tmp_path, refused):
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("hello.txt", "hello")
+    refused(tmp_path / "x.keras", "model.weights.h5")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["numbers"] = np.arange(3)
+    refused(tmp_path / "x.h5", "no group `layers`")
+
+
+def test_a_flipped_bit_in_an_archive(saved, tmp_path, refused):
+    data = bytearray((saved / "good.keras").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "x.keras").write_bytes(data)
+    refused(tmp_path / "x.keras", "Bad CRC-32")
+
+
+def test_of_another_model(tmp_path, refused):
+    keras_archs.ResNet32().save_weights(tmp_path / "x.weights.h5")
+    refused(tmp_path / "x.weights.h5", "63 layers with weights in the file, 39 in the model")
+    keras_archs.ResNet20(classes=7).save_weights(tmp_path / "x.weights.h5")
+    refused(
+        tmp_path / "x.weights.h5", r"predictions: 64x7 \+ 7 in the file \(dense\), 64x10 \+ 10 in the model"
+    )
+    keras_archs.ResNet20(input_shape=(32, 32, 1)).save_weights(tmp_path / "x.weights.h5")
+    refused(tmp_path / "x.weights.h5", "conv1_conv: 3x3x1x16 in the file")
+
+
+def test_many_differences_are_cut(tmp_path, refused):
+    inputs = keras.Input((32, 32, 3))
+    x = inputs
+    for _ in range(12):
+        x = keras.layers.Conv2D(5, 3)(x)
+    keras.Model(inputs, x).save_weights(tmp_path / "x.weights.h5")
+    refused(tmp_path / "x.weights.h5", r"and \d+ more")
+
+
+def test_paths(tmp_path, refused):
+    refused(tmp_path / "none.h5", "nor the path of an existing file", ValueError)
+    refused(tmp_path, "nor the path of an existing file", ValueError)
+    (tmp_path / "x.pth").write_bytes(b"pickle")
+    refused(tmp_path / "x.pth", "unknown suffix; accepted: .weights.h5", ValueError)
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A server in a folder: the published file of a small stand-in, Keras' cache empty."""
+    monkeypatch.setattr("keras.src.backend.config.keras_home", lambda: str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "server" / "resnet").mkdir(parents=True)
+    monkeypatch.setattr(manifest, "BASE_URL", f"file://{tmp_path}/server/")
+    theirs = keras.applications.ResNet50(weights=None, include_top=False)
+    entry = manifest.PUBLISHED["resnet50"]
+    path = tmp_path / "server" / "resnet" / entry.file(False)[0]
+    from keras.src.legacy.saving import legacy_h5_format
+
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, theirs)
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    entry = manifest.Published(entry.folder, entry.stem, entry.top_md5, md5)
+    monkeypatch.setitem(manifest.PUBLISHED, "resnet50", entry)
+    return theirs, path
+
+
+def test_imagenet_is_downloaded_once_and_checked(published):
+    theirs, path = published
+    model = keras_archs.ResNet50(include_top=False)
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), theirs.get_weights(), strict=True))
+    path.unlink()
+    keras_archs.ResNet50(include_top=False)  # from the cache
+
+
+def test_imagenet_with_a_wrong_hash(published):
+    _, path = published
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(WeightsError, match="does not match"):
+        keras_archs.ResNet50(include_top=False)
+
+
+def test_imagenet_without_a_connection(published):
+    with pytest.raises(WeightsError, match=r"URL fetch failure(.|\n)*Without a connection, put the file"):
+        keras_archs.ResNet50()
+
+
+def test_manifest_holds_the_hashes_of_keras():
+    """Against the constants in Keras' own sources."""
+    from keras.src.applications import inception_resnet_v2, inception_v3, resnet, vgg16, vgg19, xception
+
+    modules = (resnet, inception_v3, inception_resnet_v2, xception, vgg16, vgg19)
+    sources = "".join(inspect.getsource(module) for module in modules)
+    assert len(manifest.PUBLISHED) == 11
+    for entry in manifest.PUBLISHED.values():
+        assert entry.top_md5 in sources
+        assert entry.notop_md5 in sources
+    assert f"{manifest.BASE_URL}resnet/" == resnet.BASE_WEIGHTS_PATH
+    for model in ("inception_v3", "xception", "vgg16", "vgg19"):
+        entry = manifest.PUBLISHED[model]
+        module = next(m for m in modules if m.__name__.endswith(model))
+        for include_top, theirs in ((True, module.WEIGHTS_PATH), (False, module.WEIGHTS_PATH_NO_TOP)):
+            assert f"{manifest.BASE_URL}{entry.folder}/{entry.file(include_top)[0]}" == theirs

@@ -1,0 +1,92 @@
+"""Run: what a training left in its folder."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+import keras_archs.layers  # noqa: F401  registers the layers that a model file may name
+from keras_archs.training.config import TrainConfig
+from keras_archs.training.data import DataSplits, load_data
+from keras_archs.training.history import read_history
+
+CONFIG, HISTORY, METRICS = "config.yaml", "history.csv", "metrics.json"
+MODEL, LABELS, SKIPPED = "model.keras", "labels.txt", "skipped.txt"
+CURVES, CONFUSION = "curves.png", "confusion.png"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        directory: The run folder.
+        config: What was trained.
+        metrics: test_accuracy, test_loss and the other numbers of metrics.json.
+        history: The columns of history.csv, one value an epoch.
+        class_names: Names by class number.
+    """
+
+    directory: Path
+    config: TrainConfig
+    metrics: dict[str, float]
+    history: dict[str, list[float]]
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def open(cls, directory: str | Path) -> "Run":
+        """Read a run folder.
+
+        Args:
+            directory: The folder that `train` wrote.
+
+        Returns:
+            The run.
+
+        Raises:
+            ValueError: If the folder is no run folder, or its run did not finish.
+        """
+        directory = Path(directory)
+        missing = [
+            name for name in (CONFIG, LABELS, HISTORY, MODEL, METRICS) if not (directory / name).is_file()
+        ]
+        if missing == [METRICS]:
+            raise ValueError(f"run_dir={str(directory)!r} was not finished; its best model so far is {MODEL}")
+        if missing:
+            raise ValueError(f"run_dir={str(directory)!r} is no run folder: {', '.join(missing)} missing")
+        return cls(
+            directory=directory,
+            config=TrainConfig.from_yaml(directory / CONFIG),
+            metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")),
+            history=read_history(directory / HISTORY),
+            class_names=tuple((directory / LABELS).read_text(encoding="utf-8").splitlines()),
+        )
+
+    def load_model(self) -> keras.Model:
+        """Load the model of the best validation epoch.
+
+        Returns:
+            The model, not compiled; it takes what `data().images(...)` gives.
+        """
+        return load_model(self.directory)
+
+    def data(self) -> DataSplits:
+        """Load the data again, split as in the run.
+
+        Returns:
+            The splits.
+        """
+        return load_data(self.config)
+
+
+def load_model(directory: Path) -> keras.Model:
+    """Load the model of a run folder, finished or not.
+
+    Args:
+        directory: The run folder.
+
+    Returns:
+        The model, not compiled.
+    """
+    return keras.models.load_model(directory / MODEL, compile=False)

@@ -1,0 +1,16 @@
+import os
+
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+import pytest
+from training_helpers import tiny_model, write_images
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return write_images(tmp_path / "photos")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr("keras_archs.training.trainer.create_model", tiny_model)

@@ -108,16 +108,46 @@ class TrainConfig:
         Raises:
             ValueError: If the file is not a YAML mapping, or names an unknown field or a bad value.
         """
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not a YAML file: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} must hold lines like 'epochs: 12', not {values!r:.80}")
+        return cls.from_dict(read_yaml(path))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+        """Make a configuration of fields that were read from a file or a command line.
+
+        Args:
+            values: Some or all fields; the others keep their defaults.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ValueError: If a field is unknown or its value is not accepted.
+        """
         names = [field.name for field in fields(cls)]
         for name in values:
-            check_choice(f"a field in {path}", name, names)
+            check_choice("field", name, names)
         return cls(**values)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a mapping from a YAML file.
+
+    Args:
+        path: The file to read.
+
+    Returns:
+        Values by name.
+
+    Raises:
+        ValueError: If the file is not a YAML mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML file: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold lines like 'epochs: 12', not {values!r:.80}")
+    return values
 
 
 def _check_text(name: str, value: Any) -> None:

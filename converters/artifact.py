@@ -1,0 +1,224 @@
+"""What a conversion results in: files that can be run, saved and loaded, and the record of their making."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from converters.flatbuffer import with_logits
+from converters.folders import replace_folder
+from converters.recipes import get_recipe
+from converters.representative import batches
+from converters.runners import SavedModelRunner, TFLiteRunner
+
+RECORD = "artifact.json"
+TFLITE = "model.tflite"
+_KEYS = {"recipe", "name", "files", "inputs", "outputs", "ends_in_softmax"}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one inference of one image.
+
+    Attributes:
+        median_ms: The middle run.
+        p10_ms: A tenth of the runs were faster.
+        p90_ms: A tenth of the runs were slower.
+        runs: How many were timed.
+        num_threads: Threads the runtime was given; 0 where it decides itself.
+    """
+
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    runs: int
+    num_threads: int
+
+
+class Artifact:
+    """A converted model.
+
+    Attributes:
+        record: How it was made and what is in it; what `artifact.json` holds.
+        files: Relative name to content.
+    """
+
+    def __init__(self, record: dict[str, Any], files: dict[str, bytes]) -> None:
+        self.record = record
+        self.files = files
+        self._runners: dict[str, TFLiteRunner | SavedModelRunner] = {}
+
+    def __repr__(self) -> str:
+        return f"<Artifact {self.record['name']!r}, {self.recipe}, {self.size_bytes:,} bytes>"
+
+    def __call__(self, x: Any) -> np.ndarray | list[np.ndarray]:
+        """Run images through the model.
+
+        Args:
+            x: Float images (N, H, W, C), preprocessed as in training; or an iterable of such batches.
+
+        Returns:
+            The float32 output (N, ...); a list of them for a model with several.
+        """
+        if "outputs" not in self._runners:
+            self._runners["outputs"] = self._make_runner(num_threads=1)
+        return self._run(self._runners["outputs"], x)
+
+    def logits(self, x: Any) -> np.ndarray:
+        """Run images through the model without its final softmax.
+
+        Args:
+            x: As for calling.
+
+        Returns:
+            float32 (N, ...); what calling returns when the model does not end in a softmax.
+
+        Raises:
+            ValueError: The model is a SavedModel that ends in a softmax, or has several outputs.
+        """
+        outputs = len(self.record["outputs"])
+        if outputs != 1:
+            raise ValueError(f"artifact {self.record['name']!r} has {outputs} outputs; one is accepted.")
+        if not self.record["ends_in_softmax"]:
+            result = self(x)
+            return result if isinstance(result, np.ndarray) else result[0]
+        content = with_logits(self.files[TFLITE]) if TFLITE in self.files else None
+        if content is None:
+            raise ValueError("A SavedModel does not give access to what its softmax is made of.")
+        if "logits" not in self._runners:
+            self._runners["logits"] = TFLiteRunner(content, num_threads=1)
+        result = self._run(self._runners["logits"], x)
+        return result if isinstance(result, np.ndarray) else result[0]
+
+    @property
+    def recipe(self) -> str:
+        """The name of the recipe."""
+        return self.record["recipe"]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the model's files together, without the record."""
+        return sum(len(content) for content in self.files.values())
+
+    def latency(self, runs: int = 30, num_threads: int = 1) -> Latency:
+        """Time single images, after three runs that are not counted.
+
+        Args:
+            runs: How many to time.
+            num_threads: Threads for one inference; a SavedModel decides itself.
+
+        Returns:
+            Median and spread.
+
+        Raises:
+            ValueError: `runs` or `num_threads` is less than one.
+        """
+        for argument, value in (("runs", runs), ("num_threads", num_threads)):
+            if value < 1:
+                raise ValueError(f"{argument}={value} must be at least 1.")
+        runner = self._make_runner(num_threads)
+        runner.set_input(np.zeros((1, *self._image_shape()), np.float32))
+        times = []
+        for _ in range(runs + 3):
+            start = time.perf_counter()
+            runner.invoke()
+            times.append(1e3 * (time.perf_counter() - start))
+        p10, median, p90 = (float(value) for value in np.percentile(times[3:], (10, 50, 90)))
+        return Latency(median, p10, p90, runs, num_threads if TFLITE in self.files else 0)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model and `artifact.json`, all of it or nothing.
+
+        Args:
+            folder: A new or empty folder, or one that holds nothing but an artifact, which is replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            FileExistsError: The folder holds something else.
+            OSError: It cannot be written; an artifact that was there is intact.
+        """
+        folder = Path(folder)
+        record = json.dumps(self.record, indent=2).encode() + b"\n"
+        replace_folder(folder, {**self.files, RECORD: record}, _files_of_artifact(folder))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Artifact:
+        """Read an artifact, and check that its files are the ones that were written.
+
+        Args:
+            folder: As given to `save`.
+
+        Returns:
+            The artifact.
+
+        Raises:
+            FileNotFoundError: The folder or one of its files is missing.
+            ValueError: A file was changed or cannot be read.
+        """
+        folder = Path(folder)
+        record = _read_record(folder)
+        get_recipe(record["recipe"])
+        files = {}
+        for name, facts in record["files"].items():
+            path = folder / name
+            if not path.is_file():
+                raise FileNotFoundError(f"The artifact in {str(folder)!r} lacks its file {name!r}.")
+            files[name] = path.read_bytes()
+            if hashlib.sha256(files[name]).hexdigest() != facts["sha256"]:
+                raise ValueError(f"{str(path)!r} is not the file that {RECORD} describes: its hash differs.")
+        return cls(record, files)
+
+    def _image_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.record["inputs"][0]["shape"][1:]
+        return height, width, channels
+
+    def _make_runner(self, num_threads: int) -> TFLiteRunner | SavedModelRunner:
+        if TFLITE in self.files:
+            return TFLiteRunner(self.files[TFLITE], num_threads).in_signature_order()
+        return SavedModelRunner(self.files)
+
+    def _run(self, runner: TFLiteRunner | SavedModelRunner, x: Any) -> np.ndarray | list[np.ndarray]:
+        parts = [runner.run(batch) for batch in batches(x, self._image_shape(), "x")]
+        outputs = [np.concatenate(part) for part in zip(*parts, strict=True)]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+def file_facts(files: dict[str, bytes]) -> dict[str, dict[str, Any]]:
+    """Size and hash of files, as the record holds them."""
+    return {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in files.items()
+    }
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / RECORD
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(folder)!r} is not an artifact: it has no {RECORD}.")
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not JSON: {error}") from error
+    if not isinstance(record, dict) or not record.keys() >= _KEYS:
+        raise ValueError(f"{str(path)!r} is not the record of an artifact: it lacks some of {sorted(_KEYS)}.")
+    for name in record["files"]:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise ValueError(f"{str(path)!r} names {name!r}, which lies outside of the folder.")
+    return record
+
+
+def _files_of_artifact(folder: Path) -> set[str]:
+    """The files that may be replaced: those of an artifact, if there is one."""
+    try:
+        return {RECORD, *_read_record(folder)["files"]}
+    except (FileNotFoundError, ValueError):
+        return set()

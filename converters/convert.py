@@ -1,0 +1,195 @@
+"""Trained Keras model -> artifact: the pipeline."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from converters.artifact import TFLITE, Artifact, file_facts
+from converters.errors import ConversionError
+from converters.flatbuffer import describe, with_logits
+from converters.keras_model import check_model, float32_twin, load_model, model_end
+from converters.process import Worker
+from converters.progress import show_stages
+from converters.recipes import Recipe, get_recipe
+from converters.representative import Samples, write_samples
+from converters.runners import TFLiteRunner
+from converters.saved_model import export_saved_model
+
+_PACKAGES = ("keras-archs", "keras", "tensorflow", "ai-edge-litert")
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
+
+Shape = tuple[int, int, int]
+Report = Callable[[str, int, int], None]
+
+
+def convert(
+    model_or_path: keras.Model | str | Path,
+    recipe: str = "int8",
+    *,
+    representative_data: Any = None,
+    input_shape: Shape | None = None,
+    name: str | None = None,
+    progress: bool | None = None,
+) -> Artifact:
+    """Convert a trained Keras model.
+
+    Args:
+        model_or_path: A Functional or Sequential Keras 3 model with one image input, which is left as it
+            is, or the path of a `.keras` or full-model `.h5` file.
+        recipe: A name of `list_recipes`.
+        representative_data: Typical inputs (N, H, W, C), preprocessed as in training: an array, or an
+            iterable of batches, samples or (batch, labels) pairs. Only recipes that choose ranges use it.
+        input_shape: (H, W, C), for a model that leaves them open.
+        name: What to call the artifact; the model's name by default.
+        progress: Show the stages on stderr; by default when it is a terminal.
+
+    Returns:
+        The artifact, which `verify` has not seen yet.
+
+    Raises:
+        ValueError: An argument does not fit.
+        FileNotFoundError: There is no such model file.
+        ConversionError: The model cannot be converted the way the recipe says.
+    """
+    row = get_recipe(recipe)
+    if row.needs_data and representative_data is None:
+        raise ValueError(
+            f"representative_data=None, but recipe {recipe!r} chooses its ranges from typical inputs: give "
+            "an array (N, H, W, C) or an iterable of batches, preprocessed as in training."
+        )
+    model = load_model(model_or_path)
+    shape = check_model(model, input_shape)
+    exact = float32_twin(model)
+    with show_stages(progress) as report, tempfile.TemporaryDirectory(prefix="converters-") as folder:
+        files, samples = _make_files(exact, row, shape, representative_data, Path(folder), report)
+    record = _describe(name or model.name, exact, row, shape, samples, files)
+    return Artifact(record, files)
+
+
+def _make_files(
+    model: keras.Model, recipe: Recipe, shape: Shape, data: Any, folder: Path, report: Report
+) -> tuple[dict[str, bytes], Samples | None]:
+    """The stages that need the temporary folder."""
+    samples = None
+    if recipe.format == "saved_model" and keras.backend.backend() == "tensorflow":
+        report("exporting", 0, 0)
+        _hand_over(model, recipe, shape, folder)
+    else:
+        with Worker(folder) as worker:  # First, so that it imports TensorFlow during our stages.
+            if recipe.needs_data:
+                report("reading representative data", 0, 0)
+                samples = write_samples(data, shape, folder / "samples.f32")
+            report("exporting", 0, 0)
+            _hand_over(model, recipe, shape, folder)
+            worker.run({"recipe": recipe.name, "input_shape": shape}, report)
+    return _read_files(folder, recipe), samples
+
+
+def _hand_over(model: keras.Model, recipe: Recipe, shape: Shape, folder: Path) -> None:
+    """Write the model in a form that the worker reads."""
+    try:
+        if keras.backend.backend() == "tensorflow":
+            batch = 1 if recipe.format == "tflite" else None
+            export_saved_model(model, shape, batch, folder / "saved_model")
+        else:
+            model.save(folder / "model.keras")
+    except OSError:
+        raise
+    except Exception as error:
+        # Keras sets the message proper in bold, between a line on the layer and its arguments.
+        bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
+        reason = bold[1] if bold else str(error)
+        raise ConversionError(
+            f"model {model.name!r} cannot be exported for images {shape}: {reason}", str(error)
+        ) from error
+
+
+def _read_files(folder: Path, recipe: Recipe) -> dict[str, bytes]:
+    if recipe.format == "tflite":
+        return {TFLITE: (folder / TFLITE).read_bytes()}
+    paths = sorted(path for path in (folder / "saved_model").rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def _describe(
+    name: str,
+    model: keras.Model,
+    recipe: Recipe,
+    shape: Shape,
+    samples: Samples | None,
+    files: dict[str, bytes],
+) -> dict[str, Any]:
+    """The record of the artifact; raises when its contents are not what the recipe says."""
+    record = {
+        "name": name,
+        "recipe": recipe.name,
+        "model": {"name": model.name, "parameters": model.count_params()},
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in _PACKAGES},
+        "representative_data": asdict(samples) if samples else None,
+        "files": file_facts(files),
+    }
+    if recipe.format == "tflite":
+        return record | _describe_tflite(recipe, files[TFLITE])
+    outputs = [
+        {"name": f"output_{i}", "shape": list(tensor.shape), "dtype": "float32"}
+        for i, tensor in enumerate(model.outputs)
+    ]
+    return record | {
+        "inputs": [{"name": "image", "shape": [None, *shape], "dtype": "float32"}],
+        "outputs": outputs,
+        "ends_in_softmax": len(outputs) == 1 and model_end(model).kind == "softmax",
+    }
+
+
+def _describe_tflite(recipe: Recipe, content: bytes) -> dict[str, Any]:
+    contents = describe(content)
+    check_contents(recipe, contents)
+    runner = TFLiteRunner(content, num_threads=1).in_signature_order()
+    return {
+        "inputs": [_tensor(runner.input)],
+        "outputs": [_tensor(output) for output in runner.outputs],
+        "ends_in_softmax": with_logits(content) is not None,
+        "tensors_by_dtype": contents["tensors_by_dtype"],
+        "ops": contents["ops"],
+    }
+
+
+def check_contents(recipe: Recipe, contents: dict[str, Any]) -> None:
+    """Refuse what the recipe does not allow inside a TFLite model.
+
+    Args:
+        recipe: The row that the model was converted with.
+        contents: What `flatbuffer.describe` says of it.
+
+    Raises:
+        ConversionError: An operation needs more than TFLite's own, or an integer model holds a float.
+    """
+    if foreign := [op for op in contents["ops"] if op.startswith("CUSTOM")]:
+        raise ConversionError(f"recipe {recipe.name!r}: {foreign[0]} is not an operation of TFLite.")
+    floats = sum(contents["tensors_by_dtype"].get(dtype, 0) for dtype in _FLOATS)
+    if recipe.activations == "int8" and floats:
+        raise ConversionError(
+            f"recipe {recipe.name!r}: {floats} tensors stayed float, the first of them "
+            f"{contents['float_tensors'][0]!r}."
+        )
+
+
+def _tensor(details: dict[str, Any]) -> dict[str, Any]:
+    scale, zero_point = details["quantization"]
+    return {
+        "name": details["name"],
+        "shape": [int(size) for size in details["shape"]],
+        "dtype": details["dtype"].__name__,
+        "scale": float(scale),
+        "zero_point": int(zero_point),
+    }

@@ -1,0 +1,92 @@
+"""The process that converts: `python worker.py FOLDER`, started by process.py.
+
+It is run by its path, not as a module of the package, so that it watches its parent before the seconds
+in which TensorFlow is imported. It is given one line of JSON on stdin when the model lies in FOLDER,
+and writes one line of JSON a step to stdout. Everything that TensorFlow prints goes to stderr, which is
+a log file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+MODEL = "model.keras"
+SAVED_MODEL = "saved_model"
+TFLITE = "model.tflite"
+SAMPLES = "samples.f32"
+
+
+def main(folder: Path) -> None:
+    """Wait for the job, do it, and leave without TensorFlow's slow clean-up."""
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    jobs: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_watch_parent, args=(folder, jobs), daemon=True).start()
+    status = 0
+    try:
+        import tensorflow  # noqa: F401  (the parent exports the model meanwhile)
+
+        run(folder, jobs.get(), lambda *event: print(json.dumps(event), file=events))
+    except BaseException as error:
+        traceback.print_exc()
+        print(json.dumps(["error", f"{type(error).__name__}: {error}"]), file=events)
+        status = 1
+    sys.stderr.flush()
+    events.close()
+    os._exit(status)
+
+
+def _watch_parent(folder: Path, jobs: queue.Queue[dict[str, Any]]) -> None:
+    """Pass the job on, then wait for the end of stdin: the parent is gone, and nobody wants the result."""
+    received = b""
+    while chunk := os.read(0, 65536):
+        received += chunk
+        if received.endswith(b"\n"):
+            jobs.put(json.loads(received))
+            received = b""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
+
+
+def run(folder: Path, job: dict[str, Any], report: Any) -> None:
+    """Do one job.
+
+    Args:
+        folder: Holds the model as `saved_model/` or `model.keras`, and takes the result.
+        job: recipe (a name) and input_shape [H, W, C].
+        report: Called with (stage, done, total).
+    """
+    from converters.recipes import get_recipe
+    from converters.representative import read_samples
+    from converters.tflite import to_tflite
+
+    recipe, shape = get_recipe(job["recipe"]), tuple(job["input_shape"])
+    if (folder / MODEL).exists():
+        _export(folder, shape, 1 if recipe.format == "tflite" else None, report)
+    if recipe.format == "saved_model":
+        return
+    samples = read_samples(folder / SAMPLES, shape) if recipe.needs_data else None
+    (folder / TFLITE).write_bytes(to_tflite(folder / SAVED_MODEL, recipe, samples, report))
+
+
+def _export(folder: Path, shape: tuple[int, ...], batch: int | None, report: Any) -> None:
+    """Take over a model from a parent whose Keras does not run on TensorFlow."""
+    from converters.keras_model import check_model, float32_twin, load_model
+    from converters.saved_model import export_saved_model
+
+    report("exporting", 0, 0)
+    model = load_model(folder / MODEL)
+    image = check_model(model, (shape[0], shape[1], shape[2]))
+    export_saved_model(float32_twin(model), image, batch, folder / SAVED_MODEL)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,99 @@
+"""The main job, end to end: a trained run -> artifacts -> reports -> one table."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import keras
+from rich.console import Console
+from rich.table import Table
+
+from converters import Report, convert, verify
+from converters.recipes import get_recipe
+from keras_archs.training import Run, TrainConfig, train
+
+ARTIFACTS = "artifacts"
+REPORT = "report.json"
+CALIBRATION_IMAGES = 200
+QUICKSTART_RECIPES = ("float32", "float16", "dynamic_int8", "int8")
+
+
+def export_run(run: Run, recipes: Iterable[str]) -> list[Report]:
+    """Converts the model of a run, saves and verifies each artifact.
+
+    The ranges of integer recipes come from training images, the report from test images, both preprocessed as
+    in training.
+
+    Args:
+        run: A finished run. Artifacts go into its folder `artifacts/<recipe>/`, each with its `report.json`.
+        recipes: Names of `converters.list_recipes()`.
+
+    Returns:
+        One report a recipe.
+
+    Raises:
+        ValueError: If a recipe is unknown; nothing is converted then.
+        ConversionError: If a model can't be converted.
+        VerificationError: If an artifact is out of its recipe's tolerance; it is not saved.
+    """
+    recipes = [get_recipe(recipe).name for recipe in recipes]
+    model, data = run.load_model(), run.data()
+    calibration = data.images("train", min(CALIBRATION_IMAGES, len(data.train)))
+    images, labels = data.images("test"), data.labels("test")
+    return [_export(model, run, recipe, calibration, (images, labels)) for recipe in recipes]
+
+
+def _export(model: keras.Model, run: Run, recipe: str, calibration, test) -> Report:  # type: ignore[no-untyped-def]
+    artifact = convert(model, recipe, representative_data=calibration)
+    report = verify(artifact, model, *test)
+    folder = artifact.save(run.directory / ARTIFACTS / recipe)
+    (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    return report
+
+
+def results_table(reports: list[Report]) -> Table:
+    """Accuracy, agreement, SQNR, size and latency: a row for the Keras model, then one an artifact."""
+    table = Table(box=None, header_style="bold")
+    for name in ("model", "accuracy", "agreement", "SQNR", "size", "latency"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    table.add_row("keras", _percent(reports[0].keras_accuracy), "", "", "", "")
+    for report in reports:
+        table.add_row(
+            report.recipe,
+            _percent(report.artifact_accuracy),
+            _percent(report.agreement),
+            f"{report.sqnr_db:.1f} dB",
+            f"{report.size_bytes / 1e3:,.0f} kB",
+            f"{report.latency.median_ms:.2f} ms",
+        )
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"
+
+
+def run_quickstart(folder: Path, as_json: bool) -> None:
+    """Trains a small ResNet on the digits, exports and verifies it in four recipes, and prints one table.
+
+    Args:
+        folder: New run folder.
+        as_json: Print one JSON object instead of the table.
+
+    Raises:
+        OSError: If the folder can't be written or is not empty.
+        ConversionError: If a model can't be converted.
+        VerificationError: If an artifact is out of its recipe's tolerance.
+    """
+    notes = Console(stderr=True)
+    notes.print("Training ResNet-20 on 1,797 handwritten digits (about a minute on 2 cores)")
+    run = train(TrainConfig(), folder)
+    notes.print(f"Converting it to {', '.join(QUICKSTART_RECIPES)} and verifying each")
+    reports = export_run(run, QUICKSTART_RECIPES)
+    if as_json:
+        results = [report.to_dict() for report in reports]
+        print(json.dumps({"run_dir": str(folder), "metrics": run.metrics, "artifacts": results}, indent=2))
+        return
+    Console().print(results_table(reports))
+    int8 = folder / ARTIFACTS / "int8" / "model.tflite"
+    print(f"\nEverything is in {folder}; the phone's file is {int8}.")

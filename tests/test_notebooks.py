@@ -1,0 +1,30 @@
+"""Every notebook runs from top to bottom, and shows what it promises."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+def execute(path, folder):
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_there_are_notebooks():
+    assert [path.name for path in NOTEBOOKS] == ["00_quickstart.ipynb"]
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # of Jupyter's own messaging
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook(path, tmp_path):
+    outputs = execute(path, tmp_path)
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    text = "".join(output.get("text", "") for output in outputs)
+    assert len(pictures) == 4
+    assert "unseen digits are right" in text
+    assert not [output for output in outputs if output.get("name") == "stderr"]

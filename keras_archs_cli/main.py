@@ -31,7 +31,7 @@ def list_command(
     pattern: Annotated[str, typer.Argument(help="With wildcards, e.g. 'resnet*'.")] = "*",
     as_json: AsJson = False,
 ) -> None:
-    """List the models: name, image size, classes, preprocessing, weights, source."""
+    """List the models: name, image size, classes, preprocessing, weights; with --json their sources, too."""
     import_keras()
     from keras_archs import get_spec, list_models
     from keras_archs.weights import PUBLISHED
@@ -53,9 +53,10 @@ def list_command(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table(*rows[0], box=None, header_style="bold")
+    *columns, _source = rows[0]  # too long for a line
+    table = Table(*columns, box=None, header_style="bold")
     for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row.values()))
+        table.add_row(*("-" if row[name] is None else str(row[name]) for name in columns))
     Console().print(table)
 
 
@@ -147,13 +148,19 @@ def _new_folder(name: str) -> Path:
 
 
 def main() -> None:
-    """Runs the command line; a user's error is one line on stderr and exit code 1, wrong usage is 2."""
+    """Runs the command line. Exit codes: 0, 1 with a message, 2 for wrong usage, 130 after Ctrl-C."""
     try:
         app()
-    except (ValueError, OSError, RuntimeError) as error:
+    except Exception as error:
+        if not _is_an_answer(error):
+            raise
         notes.print("[bold red]error:[/]", end=" ")
         notes.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        notes.print("interrupted")
-        sys.exit(130)
+
+
+def _is_an_answer(error: Exception) -> bool:
+    """Whether an error tells the user what to do; any other is a defect, whose traceback somebody needs."""
+    return isinstance(error, ValueError | OSError | FloatingPointError) or (
+        type(error).__module__ == "converters.errors"
+    )

@@ -8,12 +8,11 @@ import keras
 from rich.console import Console
 from rich.table import Table
 
-from converters import Report, convert, verify
+from converters import Artifact, Report, convert, verify
 from converters.recipes import get_recipe
 from keras_archs.training import Run, TrainConfig, train
 
 ARTIFACTS = "artifacts"
-REPORT = "report.json"
 CALIBRATION_IMAGES = 200
 QUICKSTART_RECIPES = ("float32", "float16", "dynamic_int8", "int8")
 
@@ -25,7 +24,7 @@ def export_run(run: Run, recipes: Iterable[str]) -> list[Report]:
     in training.
 
     Args:
-        run: A finished run. Artifacts go into its folder `artifacts/<recipe>/`, each with its `report.json`.
+        run: A finished run. Artifacts go into its folder `artifacts/<recipe>/`, the report into their record.
         recipes: Names of `converters.list_recipes()`.
 
     Returns:
@@ -46,8 +45,8 @@ def export_run(run: Run, recipes: Iterable[str]) -> list[Report]:
 def _export(model: keras.Model, run: Run, recipe: str, calibration, test) -> Report:  # type: ignore[no-untyped-def]
     artifact = convert(model, recipe, representative_data=calibration)
     report = verify(artifact, model, *test)
-    folder = artifact.save(run.directory / ARTIFACTS / recipe)
-    (folder / REPORT).write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    verified = Artifact(artifact.record | {"verification": report.to_dict()}, artifact.files)
+    verified.save(run.directory / ARTIFACTS / recipe)
     return report
 
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
+from keras_archs.choices import nearest
 from keras_archs.training.images import SUFFIXES, read_image, why_unreadable
 from keras_archs.training.progress import tracked
 
@@ -95,11 +95,9 @@ def _find_classes(folder: str) -> dict[str, list[str]]:
     """Map class names to sorted image paths, or say what the folder lacks."""
     root = Path(folder)
     if not root.is_dir():
-        siblings = (
-            [path.name for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
-        )
-        near = get_close_matches(root.name, ["digits", *siblings], n=1, cutoff=0.0)[0]
-        raise ValueError(f"data={folder!r} is neither 'digits' nor a folder; did you mean {near!r}?")
+        siblings = [path.name for path in root.parent.glob("*/")]
+        hint = nearest(root.name, ["digits", *siblings])
+        raise ValueError(f"data={folder!r} is neither 'digits' nor a folder of class sub-folders.{hint}")
     names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         loose = len(list(_images_below(root)))

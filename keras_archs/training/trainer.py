@@ -62,8 +62,7 @@ def train(
         OSError: If run_dir is not empty or cannot be written; nothing has been done then.
     """
     with _run_folder(Path(run_dir)) as directory:
-        config = _with_absolute_paths(config)
-        config.to_yaml(directory / CONFIG)
+        _with_absolute_paths(config).to_yaml(directory / CONFIG)
         strategy = strategy or default_strategy()
         data = load_data(config, progress=progress)
         _check_batch(config, data, strategy)

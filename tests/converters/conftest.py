@@ -1,8 +1,4 @@
 import os
-
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from functools import partial
 
 import converters_helpers as helpers

@@ -1,7 +1,3 @@
-import os
-
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-
 import pytest
 from training_helpers import tiny_model, write_images
 

@@ -1,0 +1,33 @@
+"""The same without the classifier, and the names of the layers."""
+
+import keras
+import pytest
+from keras_peer import EVEN, ODD, eleven, images, largest_difference, pair
+
+import keras_archs
+
+
+@eleven
+@pytest.mark.parametrize("pooling", [None, "avg", "max"])
+def test_features(name, pooling):
+    theirs, ours = pair(name, include_top=False, pooling=pooling)
+    for x in images(ODD, EVEN):
+        assert largest_difference(theirs, ours, x) <= 1e-6
+
+
+@eleven
+def test_layer_names_of_keras_are_kept(name):
+    theirs = getattr(keras.applications, name)(weights=None, include_top=False)
+    ours = getattr(keras_archs, name)(weights=None, include_top=False)
+    automatic = (
+        "input_layer",
+        "conv2d",
+        "batch_normalization",
+        "activation",
+        "max_pooling2d",
+        "average_pooling2d",
+    )
+    automatic += ("add", "concatenate", "custom_scale_layer")
+    explicit = {layer.name for layer in theirs.layers if layer.name.rstrip("0123456789_") not in automatic}
+    assert explicit <= {layer.name for layer in ours.layers}
+    assert not [layer.name for layer in ours.layers if layer.name.rstrip("0123456789_") in automatic]

@@ -1,0 +1,69 @@
+"""Files that keras.applications saved load here, as they load there."""
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras_peer import ELEVEN
+
+import keras_archs
+from keras_archs.weights import WeightsError, load_file
+
+
+def save_legacy_weights(model, path):
+    """The format of the published files: weights alone, layers listed in an attribute."""
+    from keras.src.legacy.saving import legacy_h5_format
+
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+
+
+def save_legacy_model(model, path):
+    from keras.src.legacy.saving import legacy_h5_format
+
+    legacy_h5_format.save_model_to_hdf5(model, path)
+
+
+def load_back(model, path):
+    """By Keras itself."""
+    if path.name == "whole.h5":
+        with h5py.File(path) as file:
+            from keras.src.legacy.saving import legacy_h5_format
+
+            legacy_h5_format.load_weights_from_hdf5_group(file["model_weights"], model)
+    else:
+        model.load_weights(path)
+
+
+SAVERS = {
+    "published.h5": save_legacy_weights,
+    "whole.keras": lambda model, path: model.save(path),
+    "only.weights.h5": lambda model, path: model.save_weights(path),
+    "whole.h5": save_legacy_model,
+}
+# The last two share their readers with the first two: one model is enough.
+CASES = [(name, file) for name in ELEVEN for file in list(SAVERS)[:2]]
+CASES += [("Xception", "only.weights.h5"), ("Xception", "whole.h5")]
+
+
+@pytest.mark.parametrize(("name", "file"), CASES)
+def test_files_of_keras_load_here(name, file, tmp_path):
+    theirs = getattr(keras.applications, name)(weights=None, include_top=False)
+    ours = getattr(keras_archs, name)(weights=None, include_top=False)
+    SAVERS[file](theirs, tmp_path / file)
+    changed = [w + 1 for w in theirs.get_weights()]
+    theirs.set_weights(changed)
+    ours.set_weights(changed)
+    load_file(ours, tmp_path / file)
+    load_back(theirs, tmp_path / file)
+    assert all(np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True))
+    assert not np.array_equal(ours.get_weights()[0], changed[0])
+
+
+def test_weights_argument_takes_a_file_with_the_classifier(tmp_path):
+    theirs = keras.applications.ResNet50(weights=None, classes=5)
+    theirs.save(tmp_path / "x.keras")
+    ours = keras_archs.ResNet50(weights=tmp_path / "x.keras", classes=5)
+    assert all(np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True))
+    with pytest.raises(WeightsError, match=r"predictions: 2048x5 \+ 5 in the file"):
+        keras_archs.ResNet50(weights=tmp_path / "x.keras", classes=6)

@@ -1,0 +1,149 @@
+"""The command line as a newcomer types it; quickstart is the real one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_archs_cli import main
+
+COMMAND = [sys.executable, "-c", "from keras_archs_cli.main import main; main()"]
+
+
+@pytest.fixture
+def cli(monkeypatch, tmp_path, capsys):
+    """Runs a command in this process and gives (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-archs", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main.main()
+        output = capsys.readouterr()
+        return exit_.value.code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    """One quickstart in a process of its own, its output kept apart."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    result = subprocess.run([*COMMAND, "quickstart", "--json"], cwd=folder, capture_output=True, text=True)
+    return folder / "runs" / "quickstart", result
+
+
+def test_quickstart_reaches_what_it_promises(quickstart):
+    _, result = quickstart
+    assert result.returncode == 0, result.stderr
+    results = json.loads(result.stdout)
+    reports = {report["recipe"]: report for report in results["artifacts"]}
+    assert list(reports) == ["float32", "float16", "dynamic_int8", "int8"]
+    accuracy = reports["float32"]["keras_accuracy"]
+    assert accuracy == results["metrics"]["test_accuracy"] >= 0.98
+    assert reports["int8"]["artifact_accuracy"] >= accuracy - 0.005
+    assert reports["int8"]["agreement"] >= 0.97
+    assert reports["int8"]["sqnr_db"] >= 20
+    assert all(report["passed"] for report in reports.values())
+
+
+def test_quickstart_leaves_everything_in_its_folder(quickstart):
+    folder, _ = quickstart
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    artifact = ("artifact.json", "model.tflite")
+    recipes = ("float32", "float16", "dynamic_int8", "int8")
+    run = ("config.yaml", "confusion.png", "curves.png", "history.csv", "labels.txt", "metrics.json")
+    assert files == {*run, "model.keras"} | {f"artifacts/{r}/{f}" for r in recipes for f in artifact}
+    record = json.loads((folder / "artifacts/int8/artifact.json").read_text())
+    assert not {name for name in record["tensors_by_dtype"] if name.startswith(("float", "bfloat"))}
+    assert record["verification"]["passed"]
+
+
+def test_quickstart_is_quiet(quickstart):
+    """Two lines of what is being done; no chatter, no bars where nobody looks."""
+    _, result = quickstart
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("Training ResNet-20")
+    assert lines[1].startswith("Converting it to float32")
+    assert len(lines) == 2
+
+
+def test_export_of_a_run(quickstart, cli):
+    folder, _ = quickstart
+    code, out, _ = cli("export", str(folder), "--recipe", "float32")
+    assert code == 0
+    assert out.splitlines()[0].split() == ["model", "accuracy", "agreement", "SQNR", "size", "latency"]
+    assert "100.00%" in out
+    code, _, err = cli("export", str(folder), "--recipe", "int9")
+    assert (code, "recipe='int9' is not accepted. Did you mean 'int8'?" in err) == (1, True)
+
+
+def test_train_writes_a_new_folder_each_time(cli, tmp_path):
+    arguments = ["train", "--epochs", "1", "--set", "image_size=8", "--set", "warmup_epochs=0", "--json"]
+    for name in ("resnet20-digits", "resnet20-digits-2"):
+        code, out, err = cli(*arguments)
+        assert (code, err) == (0, "")
+        assert json.loads(out)["run_dir"] == f"runs/{name}"
+        assert (tmp_path / "runs" / name / "model.keras").exists()
+
+
+def test_train_reads_a_file_and_the_command_line_wins(cli, tmp_path):
+    (tmp_path / "c.yaml").write_text("epochs: 7\nmodel: resnet51\n")
+    code, _, err = cli("train", "--config", "c.yaml")
+    assert (code, "model='resnet51' is not accepted. Did you mean 'resnet5" in err) == (1, True)
+    code, _, err = cli("train", "--config", "c.yaml", "--model", "resnet20", "--set", "epochs=0")
+    assert (code, "epochs=0 must be" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "--set", "epoch=3"], 1, "field='epoch' is not accepted. Did you mean 'epochs'?"),
+        (["train", "--set", "epochs"], 1, "--set 'epochs' must be NAME=VALUE"),
+        (["train", "--data", "nowhere"], 1, "data='nowhere' is neither 'digits' nor a folder"),
+        (["train", "--config", "none.yaml"], 1, "none.yaml"),
+        (["export", "nowhere"], 1, "run_dir='nowhere' is no run folder"),
+        (["list", "restnet*"], 1, "pattern='restnet*' matches none of"),
+        (["trian"], 2, "trian"),
+        (["train", "--epoch", "3"], 2, "--epoch"),
+    ],
+)
+def test_errors_are_one_message_and_a_code(cli, arguments, code, message):
+    actual, out, err = cli(*arguments)
+    assert (actual, out) == (code, "")
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_list(cli):
+    code, out, err = cli("list", "*v2")
+    assert (code, err) == (0, "")
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names == ["name", "inception_resnet_v2", "resnet101v2", "resnet152v2", "resnet50v2"]
+    rows = json.loads(cli("list", "--json")[1])
+    assert len(rows) == 25
+    assert rows[-1]["name"] == "xception"
+    assert rows[-1]["weights"] == "imagenet"
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, "train", "--epochs", "500"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "80"},
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("runs/*/labels.txt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("runs/*"))

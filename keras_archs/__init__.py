@@ -78,3 +78,7 @@ def __getattr__(name: str) -> Any:
     if name == "training":
         return import_module("keras_archs.training")
     raise AttributeError(f"module 'keras_archs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,9 +1,10 @@
 """Input -> body -> head -> weights: what every constructor does, and every argument check, written once."""
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 from keras import layers
@@ -42,9 +43,26 @@ class Spec:
     flattens: bool = False
 
 
+class Builder(Protocol):
+    """A public constructor: keras.applications' arguments, names and order."""
+
+    def __call__(
+        self,
+        include_top: bool = ...,
+        weights: str | Path | None = ...,
+        input_tensor: Tensor = ...,
+        input_shape: Shape | None = ...,
+        pooling: str | None = ...,
+        classes: int = ...,
+        classifier_activation: Activation = ...,
+        name: str = ...,
+    ) -> keras.Model:
+        """Builds the model."""
+
+
 # Filled by `constructor`: registry name -> row, registry name -> constructor.
 SPECS: dict[str, Spec] = {}
-CONSTRUCTORS: dict[str, Callable[..., keras.Model]] = {}
+CONSTRUCTORS: dict[str, Builder] = {}
 
 
 def pooled_head(x: Tensor, classes: int, activation: Activation) -> Tensor:
@@ -53,13 +71,13 @@ def pooled_head(x: Tensor, classes: int, activation: Activation) -> Tensor:
     return layers.Dense(classes, activation=activation, name="predictions")(x)
 
 
-def constructor(  # type: ignore[no-untyped-def]  # inferred: an annotation would copy the argument list
+def constructor(
     display_name: str,
     key: str,
     table: Mapping[str, Any],
     body: Callable[[Tensor, Any], Tensor],
     head: Callable[[Tensor, int, Activation], Tensor] = pooled_head,
-):
+) -> Builder:
     """Makes and registers the public constructor of one row.
 
     Args:
@@ -89,11 +107,15 @@ def constructor(  # type: ignore[no-untyped-def]  # inferred: an annotation woul
         classifier_activation: Activation = "softmax",
         name: str = key,
     ) -> keras.Model:
+        check_choice("include_top", include_top, (True, False))
         check_choice("pooling", pooling, POOLINGS)
-        _check_classes(classes, include_top, weights)
-        _check_activation(classifier_activation, include_top, weights)
         _check_weights(weights, key)
-        image = _image(input_tensor, input_shape, spec, include_top, weights)
+        classes = _checked_classes(classes, include_top, weights)
+        _check_activation(classifier_activation, include_top, weights)
+        shape = _checked_shape(input_tensor, input_shape, spec, include_top, weights)
+        # The name says which weights fit, also after saving; the number lets two models meet in a third.
+        uid = keras.backend.get_uid(f"{key}_input")
+        image = layers.Input(shape, name=f"{key}_input_{uid}") if input_tensor is None else input_tensor
 
         x = body(image, spec)
         if include_top:
@@ -103,7 +125,7 @@ def constructor(  # type: ignore[no-untyped-def]  # inferred: an annotation woul
         elif pooling == "max":
             x = layers.GlobalMaxPooling2D(name="max_pool")(x)
         model = keras.Model(_sources(image), x, name=name)
-        model.keras_archs_name = key
+        model.keras_archs_name = key  # where the input is the user's
 
         if weights == "imagenet":
             load_file(model, download(key, include_top))
@@ -123,7 +145,7 @@ def _docstring(display_name: str, key: str, spec: Spec) -> str:
     return f"""Builds {display_name} as a Keras functional model.
 
 Source: {spec.source}.
-Numbers: the {spec.convention.name} convention, batch norm epsilon {spec.convention.epsilon:g}.
+Numbers and names: the {spec.convention.name} convention.
 Input: `preprocess_input(x, "{key}")` of RGB images 0..255, (N, H, W, C).
 
 Args:
@@ -145,45 +167,48 @@ Raises:
 """
 
 
-def _check_classes(classes: int, include_top: bool, weights: str | Path | None) -> None:
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
+def _positive(value: Any) -> int:
+    """A positive integer, of Python's or of numpy's; 0 for anything else."""
+    return operator.index(value) if hasattr(value, "__index__") and value is not True and value > 0 else 0
+
+
+def _checked_classes(classes: int, include_top: bool, weights: str | Path | None) -> int:
+    if not _positive(classes):
         raise ValueError(f"classes={classes!r} must be a positive integer.")
     if weights == "imagenet" and include_top and classes != 1000:
         raise ValueError(
             f"classes={classes} does not fit weights='imagenet', which has 1000 classes. Use classes=1000, "
             "or include_top=False and your own classifier."
         )
+    return _positive(classes)
 
 
 def _check_activation(activation: Activation, include_top: bool, weights: str | Path | None) -> None:
     if not include_top:
         return
     try:
-        keras.activations.get(activation)
+        function = keras.activations.get(activation)
     except ValueError:
-        known = [
-            n for n in dir(keras.activations) if n[0] != "_" and n not in ("get", "serialize", "deserialize")
-        ]
+        no_names = ("get", "serialize", "deserialize")
+        known = [n for n in dir(keras.activations) if n[0] != "_" and n not in no_names]
         raise ValueError(
             f"classifier_activation={activation!r} is not an activation.{nearest(activation, known)}"
         ) from None
-    if weights is not None and activation not in (None, "softmax", keras.activations.softmax):
+    if weights is not None and function not in (keras.activations.softmax, keras.activations.linear):
         raise ValueError(
             f"classifier_activation={activation!r} does not fit pretrained weights: only 'softmax' or None."
         )
 
 
 def _check_weights(weights: str | Path | None, key: str) -> None:
-    if weights is None:
-        return
     if weights == "imagenet":
         if key not in PUBLISHED:
             raise ValueError(
                 f"weights='imagenet' is not published for {key}; accepted: None or a path. "
                 f"Published for: {', '.join(sorted(PUBLISHED))}."
             )
-        return
-    check_file(weights)
+    elif weights is not None:
+        check_file(weights)
 
 
 def _sources(image: Tensor) -> Tensor:
@@ -192,34 +217,26 @@ def _sources(image: Tensor) -> Tensor:
     return inputs[0] if len(inputs) == 1 else inputs
 
 
-def _image(
+def _checked_shape(
     input_tensor: Tensor,
     input_shape: Shape | None,
     spec: Spec,
     include_top: bool,
     weights: str | Path | None,
-) -> Tensor:
-    """The tensor that the body starts from, its shape checked."""
-    if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
-        raise ValueError(
-            f"input_tensor of type {type(input_tensor).__name__} must be a Keras tensor, "
-            "e.g. keras.Input((224, 224, 3))."
-        )
+) -> Shape:
+    """The shape of one image, in the order of Keras' data format."""
     channels_last = channel_axis() == 3
+    what, shape = "input_shape", input_shape
     if input_tensor is not None:
-        shape = tuple(input_tensor.shape[1:])
-        if input_shape is not None and tuple(input_shape) != shape:
-            raise ValueError(f"input_shape={input_shape} disagrees with the shape {shape} of input_tensor.")
-        what = "shape of input_tensor"
-    elif input_shape is not None:
-        shape, what = tuple(input_shape), "input_shape"
-    else:
+        what, shape = "shape of input_tensor", _shape_of(input_tensor, input_shape)
+    elif input_shape is None:
         side = spec.size if include_top else None
-        shape, what = ((side, side, 3) if channels_last else (3, side, side)), "input_shape"
+        shape = (side, side, 3) if channels_last else (3, side, side)
 
     layout = "(height, width, channels)" if channels_last else "(channels, height, width)"
-    if len(shape) != 3 or not all(n is None or (isinstance(n, int) and n > 0) for n in shape):
-        raise ValueError(f"{what}={shape} must be {layout}, three positive integers.")
+    if not isinstance(shape, tuple | list) or len(shape) != 3 or 0 in map(_positive_or_open, shape):
+        raise ValueError(f"{what}={shape!r} must be {layout}, three positive integers.")
+    shape = tuple(map(_positive_or_open, shape))
     *sides, channels = shape if channels_last else (*shape[1:], shape[0])
     if channels is None:
         raise ValueError(f"{what}={shape} must say how many channels: {layout}.")
@@ -229,11 +246,27 @@ def _image(
         raise ValueError(f"{what}={shape} is too small: height and width must be at least {spec.min_size}.")
     if include_top and spec.flattens:
         if None in sides:
-            raise ValueError(
-                f"{what}={shape} must say height and width: the classifier flattens the features."
-            )
+            raise ValueError(f"{what}={shape} must say height and width: the classifier flattens features.")
         if weights == "imagenet" and sides != [spec.size, spec.size]:
             raise ValueError(
                 f"{what}={shape} must be {spec.size} high and wide, as the classifier of weights='imagenet'."
             )
-    return layers.Input(shape, name="images") if input_tensor is None else input_tensor
+    return shape
+
+
+def _positive_or_open(size: Any) -> int | None:
+    return None if size is None else _positive(size)
+
+
+def _shape_of(input_tensor: Tensor, input_shape: Shape | None) -> Shape:
+    if not keras.backend.is_keras_tensor(input_tensor):
+        raise ValueError(
+            f"input_tensor of type {type(input_tensor).__name__} must be a Keras tensor, "
+            "e.g. keras.Input((224, 224, 3))."
+        )
+    shape = tuple(input_tensor.shape[1:])
+    if input_shape is not None:
+        pairs = zip(shape, input_shape, strict=False)
+        if len(shape) != len(input_shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            raise ValueError(f"input_shape={input_shape} disagrees with the shape {shape} of input_tensor.")
+    return shape

@@ -8,7 +8,7 @@ from typing import Any
 def nearest(value: Any, accepted: Iterable[Any]) -> str:
     """' Did you mean ...?' for the nearest accepted string, or an empty string."""
     names = {name.lower(): name for name in accepted if isinstance(name, str)}
-    found = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.6)
     return f" Did you mean {names[found[0]]!r}?" if found else ""
 
 

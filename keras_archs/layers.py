@@ -20,39 +20,41 @@ class ChannelPad(layers.Layer):
 
     Args:
         filters: Channels of the output.
+        data_format: "channels_last" or "channels_first"; None means Keras' setting.
         kwargs: Those of every Keras layer: `name`, `dtype`, `trainable`.
 
     Returns:
         (N, H, W, C) becomes (N, H, W, filters).
     """
 
-    def __init__(self, filters: int, **kwargs: Any) -> None:
+    def __init__(self, filters: int, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
+        # Kept, as Keras' own layers keep it: a saved model must not follow a later setting.
+        self.data_format = data_format or keras.config.image_data_format()
+        self._axis = 1 if self.data_format == "channels_first" else 3
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Refuses to narrow the tensor."""
-        channels = input_shape[channel_axis()]
+        channels = input_shape[self._axis]
         if channels is None or channels > self.filters:
             raise ValueError(f"filters={self.filters} must be at least the {channels} channels of the input.")
         self.built = True
 
     def call(self, x: Any) -> Any:
         """Pads (N, H, W, C) to (N, H, W, filters)."""
-        axis = channel_axis()
-        extra = self.filters - x.shape[axis]
+        extra = self.filters - x.shape[self._axis]
         pads = [(0, 0)] * 4
-        pads[axis] = (extra // 2, extra - extra // 2)
+        pads[self._axis] = (extra // 2, extra - extra // 2)
         return ops.pad(x, pads)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Shape of the output: that of the input with `filters` channels."""
-        axis = channel_axis()
-        return (*input_shape[:axis], self.filters, *input_shape[axis + 1 :])
+        return (*input_shape[: self._axis], self.filters, *input_shape[self._axis + 1 :])
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
-        return {**super().get_config(), "filters": self.filters}
+        return {**super().get_config(), "filters": self.filters, "data_format": self.data_format}
 
 
 @keras.saving.register_keras_serializable("keras_archs")

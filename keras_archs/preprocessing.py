@@ -1,6 +1,7 @@
 """What the weights expect of an image, and what their outputs mean."""
 
 import json
+import re
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from keras import ops
 from keras_archs.choices import check_choice
 from keras_archs.layers import channel_axis
 from keras_archs.registry import SPECS, list_models
+from keras_archs.weights import fetch
 
 # Mode -> does it want BGR, mean and standard deviation of each channel in that order.
 # caffe and torch: statistics of ImageNet's training images; tf: 0..255 to -1..1.
@@ -35,16 +37,23 @@ def preprocessing_mode(model: str | keras.Model) -> str:
         ValueError: If the name is unknown, or if the model is not one of ours.
     """
     if isinstance(model, keras.Model):
-        name = getattr(model, "keras_archs_name", model.name)
+        name = getattr(model, "keras_archs_name", None) or _name_of_input(model)
         if name not in SPECS:
             raise ValueError(
-                f"model={model.name!r} was not built by this package: give the name of its family."
+                f"model={model.name!r} does not say which of our models it is: give the name instead, "
+                f"one of {', '.join(list_models())}."
             )
         return SPECS[name].preprocessing
-    if model in MODES:
+    if isinstance(model, str) and model in MODES:
         return model
     check_choice("model", model, [*list_models(), *MODES])
     return SPECS[model].preprocessing
+
+
+def _name_of_input(model: keras.Model) -> str:
+    """The registry name in the name of the input layer, which stays when a model is saved or cloned."""
+    inputs = getattr(model, "inputs", None)  # a Sequential that is not built has none
+    return re.sub(r"_input_\d+$", "", inputs[0].name) if inputs else ""
 
 
 def preprocess_input(x: Any, model: str | keras.Model) -> Any:
@@ -64,6 +73,8 @@ def preprocess_input(x: Any, model: str | keras.Model) -> Any:
     """
     mode = preprocessing_mode(model)
     bgr, mean, deviation = MODES[mode]
+    if not hasattr(x, "dtype"):  # a list, or an image of Pillow's
+        x = np.asarray(x)
     if len(x.shape) not in (3, 4):
         raise ValueError(f"x of shape {tuple(x.shape)} must be images (N, H, W, C) or one image (H, W, C).")
     axis = channel_axis() - 4 + len(x.shape)
@@ -104,15 +115,12 @@ def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, s
         ValueError: If the shape or `top` is wrong.
         WeightsError: If the file of class names can't be downloaded.
     """
-    if len(predictions.shape) != 2 or predictions.shape[1] != 1000:
-        raise ValueError(f"predictions of shape {tuple(predictions.shape)} must be (N, 1000).")
-    if not 1 <= top <= 1000:
-        raise ValueError(f"top={top} must be between 1 and 1000.")
     scores = ops.convert_to_numpy(predictions)
-    path = keras.utils.get_file(
-        "imagenet_class_index.json", CLASS_INDEX_URL, cache_subdir="models", file_hash=CLASS_INDEX_MD5
-    )
-    with open(path) as file:
+    if scores.ndim != 2 or scores.shape[1] != 1000:
+        raise ValueError(f"predictions of shape {scores.shape} must be (N, 1000).")
+    if not isinstance(top, int) or not 1 <= top <= 1000:
+        raise ValueError(f"top={top!r} must be an integer between 1 and 1000.")
+    with open(fetch("imagenet_class_index.json", CLASS_INDEX_URL, CLASS_INDEX_MD5)) as file:
         names = json.load(file)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [[(*names[str(i)], row[i]) for i in best] for row, best in zip(scores, order, strict=True)]

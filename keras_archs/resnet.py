@@ -26,7 +26,7 @@ from keras_archs.blocks import (
     residual,
     zero_pad,
 )
-from keras_archs.conventions import KERAS_RESNET, KERAS_RESNET_V2, TORCH_RESNET
+from keras_archs.conventions import KERAS_RESNET, KERAS_RESNET_V2, TORCH_RESNET, Convention
 
 Block = Callable[[int, int], tuple[Unit, ...]]
 
@@ -170,21 +170,33 @@ def resnet_body(x: Tensor, spec: ResNetSpec) -> Tensor:
     return x
 
 
-def preact_block(x: Tensor, width: int, stride: int, spec: ResNetV2Spec, name: str) -> Tensor:
+def preact_block(
+    x: Tensor, width: int, stride: int, project: bool, convention: Convention, name: str
+) -> Tensor:
     """y = F(relu(bn(x))) + W_s x, where a projection, too, starts from the activated tensor.
 
-    He et al. (2016), section 4.1. Keras projects in the first block of a stage and strides in the last, whose
-    shortcut is every other pixel of x.
+    He et al. (2016), section 4.1 (arXiv:1603.05027).
+
+    Args:
+        x: Input, (N, H, W, C).
+        width: Filters inside the bottleneck; a quarter of the output's.
+        stride: Step of the 3x3 convolution; the shortcut of a block that strides subsamples x.
+        project: Whether W_s is a 1x1 convolution.
+        convention: Numbers and names of the layers.
+        name: First part of the layer names.
+
+    Returns:
+        (N, H / stride, W / stride, 4 * width), not activated.
     """
-    active = norm(x, spec.convention, f"{name}_preact_bn")
+    active = norm(x, convention, f"{name}_preact_bn")
     active = layers.Activation("relu", name=f"{name}_preact_relu")(active)
-    if name.endswith("_block1"):
-        W_s = conv(active, Unit(4 * width, 1, stride, norm=False), spec.convention, f"{name}_0")
+    if project:
+        W_s = conv(active, Unit(4 * width, 1, stride, norm=False), convention, f"{name}_0")
     elif stride > 1:
         W_s = layers.MaxPooling2D(1, stride, name=f"{name}_0_pool")(x)
     else:
         W_s = x
-    F = chain(active, preactivated(width, stride), spec.convention, name)
+    F = chain(active, preactivated(width, stride), convention, name)
     return layers.Add(name=f"{name}_out")([W_s, F])
 
 
@@ -196,8 +208,10 @@ def resnet_v2_body(x: Tensor, spec: ResNetV2Spec) -> Tensor:
     last_stage = len(spec.depths) - 1
     for i, depth in enumerate(spec.depths):
         for j in range(depth):
+            # As Keras has it: the first block of a stage projects, the last one strides.
             stride = 2 if j == depth - 1 and i < last_stage else 1
-            x = preact_block(x, 64 * 2**i, stride, spec, f"conv{i + 2}_block{j + 1}")
+            name = f"conv{i + 2}_block{j + 1}"
+            x = preact_block(x, 64 * 2**i, stride, j == 0, spec.convention, name)
     x = norm(x, spec.convention, "post_bn")
     return layers.Activation("relu", name="post_relu")(x)
 

@@ -9,7 +9,7 @@ from functools import partial
 from keras import layers
 
 from keras_archs.assemble import Spec, constructor
-from keras_archs.blocks import Tensor, Unit, apply, residual, separable
+from keras_archs.blocks import Tensor, Unit, apply, identity, projection, residual, separable
 from keras_archs.conventions import KERAS_XCEPTION
 
 
@@ -72,21 +72,19 @@ def separable_chain(x: Tensor, row: Row, spec: XceptionSpec) -> Tensor:
     return x
 
 
-def shortcut(x: Tensor, row: Row, spec: XceptionSpec) -> Tensor:
-    """W_s of a block: a projection where it strides, else the identity."""
-    if row.stride == 1:
-        return x
-    unit = Unit(row.filters[-1], 1, row.stride, relu=False)
-    return apply(x, unit, spec.convention, f"block{row.index}_0_conv")
-
-
 def xception_body(x: Tensor, spec: XceptionSpec) -> Tensor:
     """Entry, middle and exit flow: images (N, H, W, C) to features (N, H', W', 2048)."""
     for k, unit in enumerate(spec.stem, 1):
         x = apply(x, unit, spec.convention, f"block1_conv{k}")
     for row in spec.blocks:
         F = partial(separable_chain, row=row, spec=spec)
-        W_s = partial(shortcut, row=row, spec=spec)
+        W_s = partial(
+            projection if row.stride > 1 else identity,
+            filters=row.filters[-1],
+            stride=row.stride,
+            convention=spec.convention,
+            name=f"block{row.index}",
+        )
         x = residual(x, F, W_s, spec.convention, f"block{row.index}_add")
     index = spec.blocks[-1].index + 1
     for k, filters in enumerate(spec.exit, 1):

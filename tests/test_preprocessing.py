@@ -4,6 +4,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_archs
 from keras_archs import preprocessing
@@ -58,15 +59,33 @@ def test_channels_first():
         keras.config.set_image_data_format("channels_last")
 
 
-def test_a_model_picks_its_mode():
+def test_a_model_picks_its_mode(tmp_path):
     x = RNG.uniform(0, 255, (1, 4, 4, 3)).astype("float32")
-    model = keras_archs.ResNet18(name="mine")
-    np.testing.assert_array_equal(preprocess_input(x, model), preprocess_input(x, "torch"))
-    with pytest.raises(ValueError, match="'other' was not built by this package"):
-        preprocess_input(x, keras.Sequential(name="other"))
+    tensor = keras.Input((64, 64, 3))
+    model = keras_archs.ResNet20(name="resnet50")
+    model.save(tmp_path / "x.keras")
+    loaded = keras.saving.load_model(tmp_path / "x.keras")
+    for ours in (model, loaded, keras.models.clone_model(model)):
+        np.testing.assert_array_equal(preprocess_input(x, ours), preprocess_input(x, "tf"))
+    ours = keras_archs.ResNet18(input_tensor=tensor)
+    np.testing.assert_array_equal(preprocess_input(x, ours), preprocess_input(x, "torch"))
+    for other in (keras.Sequential(name="other"), keras.Model(tensor, tensor, name="other")):
+        with pytest.raises(ValueError, match="'other' does not say which of our models it is"):
+            preprocess_input(x, other)
+
+
+def test_lists_and_pictures():
+    x = RNG.integers(0, 256, (4, 4, 3)).astype("uint8")
+    expected = preprocess_input(x, "xception")
+    np.testing.assert_array_equal(preprocess_input(x.tolist(), "xception"), expected)
+    np.testing.assert_array_equal(preprocess_input(Image.fromarray(x), "xception"), expected)
 
 
 def test_bad_input():
+    with pytest.raises(ValueError, match=r"model=\{\} is not accepted"):
+        preprocess_input(np.zeros((1, 4, 4, 3)), {})
+    with pytest.raises(ValueError, match=r"top=2\.5 must be an integer"):
+        decode_predictions(np.zeros((2, 1000)), top=2.5)
     with pytest.raises(ValueError, match="Did you mean 'resnet50'"):
         preprocess_input(np.zeros((1, 4, 4, 3)), "resnet_50")
     with pytest.raises(ValueError, match="must have 3 channels"):
@@ -89,5 +108,6 @@ def test_decode_predictions(tmp_path, monkeypatch):
     scores = np.zeros((2, 1000), "float32")
     scores[0, 7], scores[0, 3], scores[1, 999] = 0.7, 0.2, 1.0
     (first, second) = decode_predictions(scores, top=2)
+    assert decode_predictions(scores.tolist(), top=2) == [first, second]
     assert first == [("n00000007", "class 7", np.float32(0.7)), ("n00000003", "class 3", np.float32(0.2))]
     assert second[0] == ("n00000999", "class 999", 1.0)

@@ -2,12 +2,14 @@
 
 import hashlib
 import inspect
+import shutil
 import zipfile
 
 import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.legacy.saving import legacy_h5_format
 
 import keras_archs
 from keras_archs.weights import WeightsError, load_file, manifest
@@ -81,10 +83,67 @@ def test_of_another_model(tmp_path, refused):
     refused(tmp_path / "x.weights.h5", "63 layers with weights in the file, 39 in the model")
     keras_archs.ResNet20(classes=7).save_weights(tmp_path / "x.weights.h5")
     refused(
-        tmp_path / "x.weights.h5", r"predictions: 64x7 \+ 7 in the file \(dense\), 64x10 \+ 10 in the model"
+        tmp_path / "x.weights.h5", r"predictions: 64x7 \+ 7 in the file \(layers/dense\), 64x10 \+ 10 in the model"
     )
     keras_archs.ResNet20(input_shape=(32, 32, 1)).save_weights(tmp_path / "x.weights.h5")
     refused(tmp_path / "x.weights.h5", "conv1_conv: 3x3x1x16 in the file")
+
+
+@pytest.mark.parametrize("name", ["x.weights.h5", "x.keras", "x.h5"])
+def test_of_the_plain_twin(tmp_path, refused, name):
+    """The same weights, another function."""
+    plain = keras_archs.Plain20()
+    if name == "x.h5":
+        legacy_h5_format.save_model_to_hdf5(plain, tmp_path / name)
+    else:
+        save = plain.save if name == "x.keras" else plain.save_weights
+        save(tmp_path / name)
+    refused(tmp_path / name, "0 residual sums in the file, 9 in the model")
+
+
+def test_a_model_in_the_model(tmp_path, refused):
+    base = keras_archs.ResNet20(include_top=False, pooling="avg")
+    head = keras.Sequential([keras.layers.Dropout(0.5), keras.layers.Dense(10)])
+    model = keras.Model(base.input, head(base.output))
+    model.save_weights(tmp_path / "x.weights.h5")
+    before = model.get_weights()
+    model.set_weights([w + 1 for w in before])
+    load_file(model, tmp_path / "x.weights.h5")
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True))
+    with pytest.raises(WeightsError, match="39 layers with weights in the file, 38 in the model"):
+        load_file(base, tmp_path / "x.weights.h5")
+
+
+def test_files_of_bfloat16_models(tmp_path):
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        model = keras_archs.ResNet20()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.save_weights(tmp_path / "x.weights.h5")
+    ours, theirs = keras_archs.ResNet20(), keras_archs.ResNet20()
+    load_file(ours, tmp_path / "x.weights.h5")
+    theirs.load_weights(tmp_path / "x.weights.h5")
+    assert all(np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("bias", [np.array([b"x"] * 10), np.ones(10, "complex64")])
+def test_no_numbers(saved, tmp_path, refused, bias):
+    shutil.copy(saved / "good.weights.h5", tmp_path / "x.weights.h5")
+    with h5py.File(tmp_path / "x.weights.h5", "a") as file:
+        del file["layers/dense/vars/1"]
+        file["layers/dense/vars/1"] = bias
+    refused(tmp_path / "x.weights.h5", "not real numbers")
+
+
+def test_strange_groups(saved, tmp_path, refused):
+    shutil.copy(saved / "good.weights.h5", tmp_path / "x.weights.h5")
+    with h5py.File(tmp_path / "x.weights.h5", "a") as file:
+        file.move("layers/dense/vars/1", "layers/dense/vars/one")
+    refused(tmp_path / "x.weights.h5", "is damaged or no Keras weights file")
+    with h5py.File(tmp_path / "x.weights.h5", "w") as file:
+        file["layers"] = 1.0
+    refused(tmp_path / "x.weights.h5", "is damaged or no Keras weights file")
 
 
 def test_many_differences_are_cut(tmp_path, refused):
@@ -113,8 +172,6 @@ def published(tmp_path, monkeypatch):
     theirs = keras.applications.ResNet50(weights=None, include_top=False)
     entry = manifest.PUBLISHED["resnet50"]
     path = tmp_path / "server" / "resnet" / entry.file(False)[0]
-    from keras.src.legacy.saving import legacy_h5_format
-
     with h5py.File(path, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, theirs)
     md5 = hashlib.md5(path.read_bytes()).hexdigest()

@@ -1,28 +1,60 @@
 """Reads .weights.h5, legacy .h5 and .keras files into a model: check all, then assign.
 
 Both formats are positional. A legacy file lists the layers in the order of `model.layers`; a `.weights.h5`
-file addresses them by class and running number (`layers/conv2d_3/vars/0`). Names are never compared, so files
-of keras.applications fit the models here; counts and shapes are, all of them, before the first assignment.
+file addresses them by class and running number (`layers/conv2d_3/vars/0`). Names of layers are not compared,
+so files of keras.applications fit the models here. Counts and shapes are, and the number of residual sums,
+which alone tells a residual network from its plain twin; all of them before the first assignment.
 """
 
 import io
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
+import ml_dtypes
 import numpy as np
 
-# One stored layer: its name in the file, and its arrays in order.
-Stored = tuple[str, list[np.ndarray]]
+from keras_archs.choices import nearest
+
 SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
 SHOWN = 8
+# Classes of residual sums as the files spell them: of Keras, of this package, of keras.applications.
+SUMS = ("add", "scaled_add", "custom_scale_layer")
 
 
 class WeightsError(ValueError):
     """A weights file that can't be read, or that does not fit the model."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One layer of a file: its name there, and its arrays in order."""
+
+    name: str
+    arrays: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One layer of the model: its name, and its variables in the order of the format."""
+
+    name: str
+    variables: list[Any]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a file holds beside what the model has; `sums` counts residual sums where the file tells."""
+
+    stored: list[Stored]
+    targets: list[Target]
+    sums: tuple[int, int] | None
 
 
 def check_file(path: str | Path) -> Path:
@@ -42,6 +74,7 @@ def check_file(path: str | Path) -> Path:
     if not Path(path).is_file():
         raise ValueError(
             f"weights={str(path)!r} is neither None, 'imagenet' nor the path of an existing file."
+            f"{nearest(path, ['imagenet'])}"
         )
     if not str(path).endswith(SUFFIXES):
         raise ValueError(f"weights={str(path)!r} has an unknown suffix; accepted: {', '.join(SUFFIXES)}.")
@@ -60,12 +93,12 @@ def load_file(model: keras.Model, path: str | Path) -> None:
         WeightsError: If the file is damaged, or if a count or a shape differs. The model is unchanged.
     """
     path = check_file(path)
-    owners = [layer for layer in model.layers if layer.weights]
     try:
-        stored = _read(path, owners, model.layers)
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        with _opened(path) as file:
+            match = _read(file, model)
+    except Exception as error:  # h5py, zipfile and zlib raise nearly anything on damaged files
         raise WeightsError(f"weights={str(path)!r} is damaged or no Keras weights file: {error}") from error
-    differences = _differences(owners, stored)
+    differences = _differences(match)
     if differences:
         shown = "\n  ".join(differences[:SHOWN])
         more = f"\n  and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
@@ -73,32 +106,51 @@ def load_file(model: keras.Model, path: str | Path) -> None:
             f"weights={str(path)!r} does not fit the model {model.name!r}; nothing was loaded:"
             f"\n  {shown}{more}"
         )
-    for layer, (_, arrays) in zip(owners, stored, strict=True):
-        for variable, array in zip(layer.weights, arrays, strict=True):
+    for target, stored in zip(match.targets, match.stored, strict=True):
+        for variable, array in zip(target.variables, stored.arrays, strict=True):
             variable.assign(array)
 
 
-def _read(path: Path, owners: list[keras.Layer], layers: list[keras.Layer]) -> list[Stored]:
-    if path.suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            data = io.BytesIO(archive.read("model.weights.h5"))
-        with h5py.File(data, "r") as file:
-            return _read_by_class(file, owners, layers)
-    with h5py.File(path, "r") as file:
-        if "layer_names" in file.attrs or "layer_names0" in file.attrs:
-            return _read_legacy(file)
-        if "model_weights" in file:
-            return _read_legacy(file["model_weights"])
-        return _read_by_class(file, owners, layers)
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    if path.suffix != ".keras":
+        with h5py.File(path, "r") as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive:
+        data = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(data, "r") as file:
+        yield file
 
 
-def _read_legacy(group: h5py.Group) -> list[Stored]:
+def _read(file: h5py.File, model: keras.Model) -> Match:
+    if "layer_names" in file.attrs or "layer_names0" in file.attrs:
+        return _read_legacy(file, model)
+    if "model_weights" in file:
+        return _read_legacy(file["model_weights"], model)
+    return _read_by_class(file, model)
+
+
+def _read_legacy(group: h5py.Group, model: keras.Model) -> Match:
+    names = _text_attribute(group, "layer_names")
     stored = []
-    for name in _text_attribute(group, "layer_names"):
-        arrays = [np.asarray(group[name][weight]) for weight in _text_attribute(group[name], "weight_names")]
+    for name in names:
+        arrays = [_array(group[name][weight]) for weight in _text_attribute(group[name], "weight_names")]
         if arrays:
-            stored.append((name, arrays))
-    return stored
+            stored.append(Stored(name, arrays))
+    targets = [
+        Target(layer.name, layer.trainable_weights + layer.non_trainable_weights)
+        for layer in model.layers
+        if layer.weights
+    ]
+    # Layers without weights differ between Keras' own versions; only files with our names are compared.
+    ours = [target.name for target in targets] == [layer.name for layer in stored]
+    sums = (_count_named_sums(names), _count_named_sums([layer.name for layer in model.layers]))
+    return Match(stored, targets, sums if ours else None)
+
+
+def _count_named_sums(names: list[str]) -> int:
+    return sum(name.endswith("_add") for name in names)
 
 
 def _text_attribute(group: h5py.Group, name: str) -> list[str]:
@@ -113,46 +165,74 @@ def _text_attribute(group: h5py.Group, name: str) -> list[str]:
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
-def _read_by_class(file: h5py.File, owners: list[keras.Layer], layers: list[keras.Layer]) -> list[Stored]:
+def _read_by_class(file: h5py.File, model: keras.Model) -> Match:
     """The layers of a `.weights.h5` file in the model's order, then those that the model does not have."""
     if "layers" not in file:
         raise KeyError("it has no group `layers`")
-    groups = {name: group for name, group in file["layers"].items() if len(group.get("vars", ()))}
-    names = dict(zip(map(id, layers), _class_names(layers), strict=True))
-    order = [names[id(layer)] for layer in owners if names[id(layer)] in groups]
-    order += [name for name in groups if name not in set(order)]
-    return [
-        (name, [np.asarray(groups[name]["vars"][k]) for k in _numbers(groups[name]["vars"])])
-        for name in order
-    ]
+    groups = dict(_groups(file["layers"], "layers"))
+    leaves = dict(_leaves(model, "layers"))
+    owners = {path: layer for path, layer in leaves.items() if layer.weights}
+    filled = {path: group for path, group in groups.items() if len(group.get("vars", ()))}
+    order = [path for path in owners if path in filled] + [path for path in filled if path not in owners]
+    stored = [Stored(path, _arrays(filled[path]["vars"])) for path in order]
+    targets = [Target(layer.name, layer.weights) for layer in owners.values()]
+    return Match(stored, targets, (_count_sums(groups), _count_sums(leaves)))
 
 
-def _numbers(group: h5py.Group) -> list[str]:
-    return sorted(group, key=int)
+def _groups(group: h5py.Group, path: str) -> Iterator[tuple[str, h5py.Group]]:
+    """The layers of a file with their paths; those of a model inside the model, too."""
+    for name, inner in group.items():
+        if "layers" in inner:
+            yield from _groups(inner["layers"], f"{path}/{name}/layers")
+        else:
+            yield f"{path}/{name}", inner
 
 
-def _class_names(layers: list[keras.Layer]) -> list[str]:
-    """How Keras addresses layers in a `.weights.h5` file: conv2d, conv2d_1, batch_normalization, ..."""
+def _leaves(model: keras.Model, path: str) -> Iterator[tuple[str, keras.Layer]]:
+    """The layers of a model with the paths that a file has for them."""
     counts: dict[str, int] = {}
-    names = []
-    for layer in layers:
+    for layer in model.layers:
         snake = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
         snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", snake).lower()
         count = counts[snake] = counts.get(snake, -1) + 1
-        names.append(f"{snake}_{count}" if count else snake)
-    return names
+        name = f"{path}/{snake}_{count}" if count else f"{path}/{snake}"
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer, f"{name}/layers")
+        else:
+            yield name, layer
 
 
-def _differences(owners: list[keras.Layer], stored: list[Stored]) -> list[str]:
+def _count_sums(paths: Iterable[str]) -> int:
+    return sum(re.sub(r"_\d+$", "", path.rsplit("/", 1)[-1]) in SUMS for path in paths)
+
+
+def _arrays(group: h5py.Group) -> list[np.ndarray]:
+    return [_array(group[key]) for key in sorted(group, key=int)]
+
+
+def _array(dataset: h5py.Dataset) -> np.ndarray:
+    array = np.asarray(dataset)
+    if dataset.attrs.get("dtype") == "bfloat16":  # HDF5 has no such type; Keras stores the two bytes
+        array = array.view(ml_dtypes.bfloat16).astype(np.float32)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{dataset.name} is of type {array.dtype}, not real numbers")
+    return array
+
+
+def _differences(match: Match) -> list[str]:
     differences = []
-    if len(owners) != len(stored):
-        differences.append(f"{len(stored)} layers with weights in the file, {len(owners)} in the model")
-    for layer, (name, arrays) in zip(owners, stored, strict=False):
-        ours = [tuple(weight.shape) for weight in layer.weights]
-        theirs = [array.shape for array in arrays]
+    if len(match.targets) != len(match.stored):
+        differences.append(
+            f"{len(match.stored)} layers with weights in the file, {len(match.targets)} in the model"
+        )
+    if match.sums and match.sums[0] != match.sums[1]:
+        differences.append(f"{match.sums[0]} residual sums in the file, {match.sums[1]} in the model")
+    for target, stored in zip(match.targets, match.stored, strict=False):
+        ours = [tuple(variable.shape) for variable in target.variables]
+        theirs = [array.shape for array in stored.arrays]
         if ours != theirs:
             differences.append(
-                f"{layer.name}: {_shapes(theirs)} in the file ({name}), {_shapes(ours)} in the model"
+                f"{target.name}: {_shapes(theirs)} in the file ({stored.name}), {_shapes(ours)} in the model"
             )
     return differences
 

@@ -90,11 +90,27 @@ def download(model: str, include_top: bool) -> str:
     """
     entry = PUBLISHED[model]
     name, md5 = entry.file(include_top)
-    url = f"{BASE_URL}{entry.folder}/{name}"
+    return fetch(name, f"{BASE_URL}{entry.folder}/{name}", md5)
+
+
+def fetch(name: str, url: str, md5: str) -> str:
+    """Path of a file in the folder `models` of Keras' cache, downloaded if it is missing.
+
+    Args:
+        name: Name in the cache.
+        url: Where it is published.
+        md5: Its hash.
+
+    Returns:
+        The path, the hash checked.
+
+    Raises:
+        WeightsError: If it can't be downloaded, or if its hash is wrong.
+    """
     try:
         return keras.utils.get_file(name, url, cache_subdir="models", file_hash=md5)
     except Exception as error:  # get_file raises bare Exception for a failed download
         raise WeightsError(
-            f"weights='imagenet' of {model}: {error} Without a connection, put the file (MD5 {md5}) into the "
-            f"folder `models` of Keras' cache (KERAS_HOME) as {name}, or give its path as weights=."
+            f"{name}: {error} Without a connection, put the file (MD5 {md5}) into the folder `models` of "
+            "Keras' cache (KERAS_HOME, by default ~/.keras)."
         ) from error

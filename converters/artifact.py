@@ -210,10 +210,26 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} is not JSON: {error}") from error
     if not isinstance(record, dict) or not record.keys() >= _KEYS:
         raise ValueError(f"{str(path)!r} is not the record of an artifact: it lacks some of {sorted(_KEYS)}.")
+    if not _is_well_formed(record):
+        raise ValueError(
+            f"{str(path)!r} is damaged: its files, inputs or outputs are not as they were written."
+        )
     for name in record["files"]:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ValueError(f"{str(path)!r} names {name!r}, which lies outside of the folder.")
     return record
+
+
+def _is_well_formed(record: dict[str, Any]) -> bool:
+    """Whether the parts of a record that are relied on have the form in which they were written."""
+    files, tensors = record["files"], (record["inputs"], record["outputs"])
+    return (
+        isinstance(files, dict)
+        and all(isinstance(facts, dict) and "sha256" in facts for facts in files.values())
+        and all(isinstance(part, list) and part for part in tensors)
+        and all(isinstance(tensor, dict) and "shape" in tensor for part in tensors for tensor in part)
+        and len(record["inputs"][0]["shape"]) == 4
+    )
 
 
 def _files_of_artifact(folder: Path) -> set[str]:

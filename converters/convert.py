@@ -17,7 +17,7 @@ from converters.artifact import TFLITE, Artifact, file_facts
 from converters.errors import ConversionError
 from converters.flatbuffer import describe, with_logits
 from converters.keras_model import check_model, float32_twin, load_model, model_end
-from converters.process import Worker
+from converters.process import Worker, heeding_interrupts
 from converters.progress import show_stages
 from converters.recipes import Recipe, get_recipe
 from converters.representative import Samples, write_samples
@@ -82,14 +82,16 @@ def _make_files(
     samples = None
     if recipe.format == "saved_model" and keras.backend.backend() == "tensorflow":
         report("exporting", 0, 0)
-        _hand_over(model, recipe, shape, folder)
+        with heeding_interrupts():
+            _hand_over(model, recipe, shape, folder)
     else:
         with Worker(folder) as worker:  # First, so that it imports TensorFlow during our stages.
             if recipe.needs_data:
                 report("reading representative data", 0, 0)
                 samples = write_samples(data, shape, folder / "samples.f32")
             report("exporting", 0, 0)
-            _hand_over(model, recipe, shape, folder)
+            with heeding_interrupts():
+                _hand_over(model, recipe, shape, folder)
             worker.run({"recipe": recipe.name, "input_shape": shape}, report)
     return _read_files(folder, recipe), samples
 

@@ -21,7 +21,9 @@ def replace_folder(folder: Path, files: dict[str, bytes], replaceable: set[str])
         FileExistsError: The folder holds files that are not `replaceable`, or is a file.
         OSError: It cannot be written; then the older version is intact.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()  # What a link points to is replaced, not the link.
+    if folder in (Path.cwd(), *Path.cwd().parents):
+        raise FileExistsError(f"{str(folder)!r} is in use as the current folder: choose a folder below it.")
     if folder.exists():
         _check_contents(folder, replaceable)
     try:

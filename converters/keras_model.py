@@ -76,8 +76,8 @@ def check_model(model: keras.Model, input_shape: tuple[int, int, int] | None) ->
         (H, W, C), all known.
 
     Raises:
-        ValueError: The model is subclassed, has several inputs, an input that is not a float image, or
-            a size that is open or disagrees with `input_shape`.
+        ValueError: The model is subclassed, has several inputs, an input that is no image, or a size that is
+            open or disagrees with `input_shape`.
     """
     if input_shape is not None and not _is_shape(input_shape):
         raise ValueError(f"input_shape={input_shape!r} must be three positive integers (H, W, C).")
@@ -109,8 +109,8 @@ def _image_size(model: keras.Model, input_shape: tuple[int, int, int] | None) ->
             f"model {model.name!r} takes {tuple(image.shape)}; (None, H, W, C) is accepted, "
             "with the batch size left open."
         )
-    if "float" not in str(image.dtype):
-        raise ValueError(f"model {model.name!r} takes {image.dtype} input; a float image is accepted.")
+    if "float" not in image.dtype and "int" not in image.dtype:
+        raise ValueError(f"model {model.name!r} takes {image.dtype} input; an image of numbers is accepted.")
     own = tuple(image.shape[1:])
     wanted = own if input_shape is None else tuple(input_shape)
     if None in wanted:
@@ -121,9 +121,10 @@ def _image_size(model: keras.Model, input_shape: tuple[int, int, int] | None) ->
 
 
 def float32_twin(model: keras.Model) -> keras.Model:
-    """The same model computing in float32 with names that TensorFlow accepts.
+    """The same model computing in float32, from a float32 image, with names that TensorFlow accepts.
 
-    Keras lets layers have any name and a precision of their own; an exported graph cannot.
+    Keras lets layers have any name and a precision of their own; an exported graph cannot. A model of integer
+    images, 0..255, becomes one of the same values as float.
 
     Args:
         model: A model that passed `check_model`.
@@ -134,19 +135,31 @@ def float32_twin(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: A layer cannot be copied because it does not say how it is configured.
     """
-    if all(_is_exportable(layer) for layer in _all_layers(model)):
+    integer = "int" in model.inputs[0].dtype
+    if not integer and all(_is_exportable(layer) for layer in _all_layers(model)):
         return model
     # Layers that a custom layer makes for itself take the global policy.
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        twin = keras.models.clone_model(model, clone_function=_float32_layer, recursive=True)
+        if integer:
+            twin = _clone_from_float_image(model)
+        else:
+            twin = keras.models.clone_model(model, clone_function=_float32_layer, recursive=True)
     except Exception as error:
         raise ValueError(f"model {model.name!r} cannot be copied for its export: {error}") from error
     finally:
         keras.config.set_dtype_policy(policy)
     twin.set_weights(model.get_weights())
     return twin
+
+
+def _clone_from_float_image(model: keras.Model) -> keras.Model:
+    image, outputs = model.inputs[0], model.outputs
+    graph = keras.Model(image, outputs[0] if len(outputs) == 1 else outputs, name=model.name)
+    name = re.sub(r"\W", "_", image.name)
+    float_image = keras.Input(batch_shape=image.shape, dtype="float32", name=name)
+    return keras.models.clone_model(graph, float_image, _float32_layer, recursive=True)
 
 
 def _all_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:

@@ -9,9 +9,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from converters.errors import ConversionError
@@ -86,6 +87,35 @@ class Worker:
         if status or message:
             log = self._log.read_text(errors="replace")
             raise ConversionError(_explain(job, status, message, log), log)
+
+
+@contextlib.contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """Let a Ctrl-C in the block end it for sure, with KeyboardInterrupt.
+
+    Tracing a graph can swallow one (Python drops what a finalizer raises) or turn it into another error.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    noted = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if noted:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if noted:
+        raise KeyboardInterrupt
 
 
 def _environment(folder: Path) -> dict[str, str]:

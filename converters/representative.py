@@ -96,15 +96,22 @@ def write_samples(data: Any, shape: tuple[int, int, int], path: Path) -> Samples
 
     Returns:
         Count and hash of what was written.
+
+    Raises:
+        TypeError: As for `batches`.
+        ValueError: As for `batches`, or all values are the same.
     """
     digest = hashlib.sha256()
-    count = 0
+    count, low, high = 0, np.inf, -np.inf
     with path.open("wb") as file:
         for batch in batches(data, shape, "representative_data"):
             raw = batch.astype("<f4", copy=False).tobytes()
             digest.update(raw)
             file.write(raw)
             count += len(batch)
+            low, high = min(low, batch.min()), max(high, batch.max())
+    if low == high:
+        raise ValueError(f"representative_data is {low:g} everywhere: there is no range to choose from.")
     return Samples(count, digest.hexdigest())
 
 

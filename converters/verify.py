@@ -93,8 +93,9 @@ def verify(
     """
     tolerance = get_recipe(artifact.recipe).tolerance
     expected, got, kind, compared = _run_both(artifact, load_model(model), data)
-    classes = [_classes(values, kind, compared) for values in (expected, got)]
-    accuracies = [_accuracy(values, labels) for values in classes]
+    classes = [_classes(values, kind) for values in (expected, got)]
+    count = max(2, expected.shape[-1])  # a single sigmoid tells two classes apart
+    accuracies = [_accuracy(values, labels, count) for values in classes]
     error = np.abs(expected - got)
     span = float(np.ptp(expected))
     report = Report(
@@ -138,18 +139,19 @@ def _run_both(
         raise ValueError(
             f"model {model.name!r} gives {ours.shape}, the artifact {theirs.shape}: it is of another model."
         )
-    scores = strip or (end.kind == "linear" and ours.shape[-1] > 1)
+    scores = strip or (end.kind == "linear" and ours.ndim == 2 and ours.shape[-1] > 1)
     return ours, theirs, end.kind, "logits" if scores else "outputs"
 
 
-def _classes(values: np.ndarray, kind: str, compared: str) -> np.ndarray | None:
-    """The top-1 classes; of a single sigmoid, whether it is above one half."""
-    if values.ndim > 1 and values.shape[-1] > 1:
+def _classes(values: np.ndarray, kind: str) -> np.ndarray | None:
+    """The top-1 classes; of a single sigmoid, whether it is above one half; None of a feature map."""
+    scores = kind == "softmax" or (kind in ("linear", "sigmoid") and values.ndim == 2)
+    if scores and values.shape[-1] > 1:
         return values.argmax(axis=-1)
-    return values.squeeze(-1) > 0.5 if kind == "sigmoid" else None
+    return values.squeeze(-1) > 0.5 if kind == "sigmoid" and values.shape[-1] == 1 else None
 
 
-def _accuracy(classes: np.ndarray | None, labels: np.ndarray | None) -> float | None:
+def _accuracy(classes: np.ndarray | None, labels: np.ndarray | None, count: int) -> float | None:
     if labels is None:
         return None
     if classes is None:
@@ -159,6 +161,8 @@ def _accuracy(classes: np.ndarray | None, labels: np.ndarray | None) -> float | 
         raise ValueError(
             f"labels has shape {truth.shape} and type {truth.dtype}; integers {classes.shape} are accepted."
         )
+    if truth.min() < 0 or truth.max() >= count:
+        raise ValueError(f"labels go from {truth.min()} to {truth.max()}; 0 to {count - 1} are accepted.")
     return float(np.mean(classes == truth))
 
 

@@ -1,19 +1,18 @@
 """The process that converts: `python worker.py FOLDER`, started by process.py.
 
-It is run by its path, not as a module of the package, so that it watches its parent before the seconds
-in which TensorFlow is imported. It is given one line of JSON on stdin when the model lies in FOLDER,
-and writes one line of JSON a step to stdout. Everything that TensorFlow prints goes to stderr, which is
-a log file.
+It is run by its path, not as a module of the package, so that it is watched over before the seconds in
+which TensorFlow is imported. It is given one line of JSON on stdin when the model lies in FOLDER, and writes
+one line of JSON a step to stdout. Everything that TensorFlow prints goes to stderr, which is a log file.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import queue
+import select
 import shutil
+import signal
 import sys
-import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -26,32 +25,41 @@ SAMPLES = "samples.f32"
 
 def main(folder: Path) -> None:
     """Wait for the job, do it, and leave without TensorFlow's slow clean-up."""
+    watcher = _start_watcher(folder)
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    jobs: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_watch_parent, args=(folder, jobs), daemon=True).start()
     status = 0
     try:
         import tensorflow  # noqa: F401  (the parent exports the model meanwhile)
 
-        run(folder, jobs.get(), lambda *event: print(json.dumps(event), file=events))
+        job = json.loads(sys.stdin.buffer.readline())
+        run(folder, job, lambda *event: print(json.dumps(event), file=events))
     except BaseException as error:
         traceback.print_exc()
         print(json.dumps(["error", f"{type(error).__name__}: {error}"]), file=events)
         status = 1
+    os.kill(watcher, signal.SIGKILL)  # The parent is about to read the folder.
+    os.waitpid(watcher, 0)
     sys.stderr.flush()
     events.close()
     os._exit(status)
 
 
-def _watch_parent(folder: Path, jobs: queue.Queue[dict[str, Any]]) -> None:
-    """Pass the job on, then wait for the end of stdin: the parent is gone, and nobody wants the result."""
-    received = b""
-    while chunk := os.read(0, 65536):
-        received += chunk
-        if received.endswith(b"\n"):
-            jobs.put(json.loads(received))
-            received = b""
+def _start_watcher(folder: Path) -> int:
+    """Start a process that ends this one and removes the folder when the parent is gone.
+
+    A thread could not: the converter's C++ code keeps Python from running for minutes.
+
+    Returns:
+        Its process id.
+    """
+    worker = os.getpid()
+    if watcher := os.fork():
+        return watcher
+    parent_gone = select.poll()
+    parent_gone.register(0, 0)  # No events asked for: only the end of stdin is reported.
+    parent_gone.poll()
+    os.kill(worker, signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 

@@ -87,7 +87,12 @@ def train(
     values |= {k: v for k, v in {"model": model, "data": data, "epochs": epochs}.items() if v is not None}
     settings = TrainConfig.from_dict(values)
     folder = run_dir or _new_folder(f"{settings.model}-{Path(settings.data).name}")
-    run = run_training(settings, folder)
+    try:
+        run = run_training(settings, folder)
+    except KeyboardInterrupt:
+        kept = f"{folder} keeps the best model so far" if folder.exists() else "nothing was kept"
+        notes.print(f"Interrupted; {kept}.", highlight=False)
+        raise
     if as_json:
         print(json.dumps({"run_dir": str(folder), **run.metrics}, indent=2))
     else:
@@ -134,7 +139,10 @@ def _assignments(texts: list[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"--set {text!r} must be NAME=VALUE.")
-        values[name] = yaml.safe_load(value)
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {text!r}: the value is not YAML: {error}") from error
     return values
 
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import keras
 from rich.console import Console
 from rich.table import Table
 
@@ -38,16 +37,14 @@ def export_run(run: Run, recipes: Iterable[str]) -> list[Report]:
     recipes = [get_recipe(recipe).name for recipe in recipes]
     model, data = run.load_model(), run.data()
     calibration = data.images("train", min(CALIBRATION_IMAGES, len(data.train)))
-    images, labels = data.images("test"), data.labels("test")
-    return [_export(model, run, recipe, calibration, (images, labels)) for recipe in recipes]
-
-
-def _export(model: keras.Model, run: Run, recipe: str, calibration, test) -> Report:  # type: ignore[no-untyped-def]
-    artifact = convert(model, recipe, representative_data=calibration)
-    report = verify(artifact, model, *test)
-    verified = Artifact(artifact.record | {"verification": report.to_dict()}, artifact.files)
-    verified.save(run.directory / ARTIFACTS / recipe)
-    return report
+    reports = []
+    for recipe in recipes:
+        artifact = convert(model, recipe, representative_data=calibration)
+        report = verify(artifact, model, data.dataset("test"), data.labels("test"))
+        verified = Artifact(artifact.record | {"verification": report.to_dict()}, artifact.files)
+        verified.save(run.directory / ARTIFACTS / recipe)
+        reports.append(report)
+    return reports
 
 
 def results_table(reports: list[Report]) -> Table:

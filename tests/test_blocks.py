@@ -65,6 +65,11 @@ def test_zero_pad_keeps_every_second_pixel_and_adds_zero_channels():
     assert model.count_params() == 0
 
 
+def test_the_odd_one_of_the_new_channels_comes_last():
+    y = run(build(lambda x: ChannelPad(9)(x)))
+    np.testing.assert_array_equal(y[..., 1:7], X)
+
+
 def test_inception_is_its_branches_side_by_side():
     branches = (
         (Unit(3, 1),),
@@ -108,6 +113,12 @@ def test_explicit_padding_is_symmetric_at_even_and_odd_sizes(size):
     assert y[0, -1, -1, 0] == (9 if size == 8 else 4)
 
 
+@pytest.mark.parametrize("kernel", [(1, 3), (5, 1)])
+def test_explicit_padding_keeps_the_size_for_oblong_kernels(kernel):
+    unit = Unit(4, kernel, 1, "explicit", norm=False)
+    assert build(lambda x: blocks.conv(x, unit, TORCH_RESNET, "c")).output_shape == (None, 8, 8, 4)
+
+
 @pytest.mark.parametrize(
     ("unit", "names"),
     [
@@ -120,6 +131,13 @@ def test_a_unit_names_its_layers(unit, names):
     model = build(lambda x: blocks.apply(x, unit, TORCH_RESNET, "u"))
     assert [layer.name for layer in model.layers[1:]] == names
     assert model.get_layer("u_conv").use_bias == (not unit.norm)
+
+
+def test_normalization_of_the_torch_lineage_has_the_defaults_of_pytorch():
+    """torch.nn.BatchNorm2d(eps=1e-5, momentum=0.1), where momentum is the share of the new statistics."""
+    for model in (keras_archs.ResNet18(), keras_archs.ResNet20()):
+        norms = [x for x in model.layers if isinstance(x, layers.BatchNormalization)]
+        assert {(x.epsilon, x.momentum, x.scale, x.center) for x in norms} == {(1e-5, 0.9, True, True)}
 
 
 def test_plain_networks_are_the_residual_ones_without_shortcuts():
@@ -160,3 +178,5 @@ def test_scaled_add():
 def test_channel_pad_refuses_to_narrow():
     with pytest.raises(ValueError, match="filters=3 must be at least the 6 channels"):
         build(lambda x: ChannelPad(3)(x))
+    with pytest.raises(ValueError, match="at least the None channels"):
+        ChannelPad(3)(keras.Input((8, 8, None)))

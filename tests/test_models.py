@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_archs
+from keras_archs import assemble
 from keras_archs.assemble import constructor
 
 # Total and trainable parameters; no source states the totals of the plain ImageNet networks.
@@ -85,6 +86,13 @@ def test_linear_classifier_with_weights(tmp_path):
     assert model.layers[-1].activation is keras.activations.linear
 
 
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "inception_v3", "xception", "vgg16"])
+def test_the_smallest_size_leaves_features(name):
+    side = keras_archs.get_spec(name).min_size
+    model = keras_archs.create_model(name, weights=None, include_top=False, input_shape=(side, side, 3))
+    assert min(model.output_shape[1:3]) >= 1
+
+
 def test_any_size_with_a_pooled_classifier():
     model = keras_archs.ResNet18(input_shape=(None, None, 3), classes=3)
     assert model(np.zeros((1, 40, 50, 3), "float32")).shape == (1, 3)
@@ -111,6 +119,7 @@ def test_channels_first_builds_the_same_network(tmp_path):
 
 BAD = [
     ({"input_shape": (31, 64, 3)}, r"input_shape=\(31, 64, 3\) is too small: .* at least 32"),
+    ({"input_shape": (64, 31, 3)}, r"input_shape=\(64, 31, 3\) is too small"),
     ({"input_shape": (64, 64)}, r"input_shape=\(64, 64\) must be \(height, width, channels\)"),
     ({"input_shape": 64}, r"input_shape=64 must be \(height, width, channels\)"),
     ({"input_shape": (True, 64, 3)}, "three positive integers"),
@@ -122,6 +131,7 @@ BAD = [
     ({"pooling": "average"}, r"pooling='average' is not accepted\. Did you mean 'avg'\?"),
     ({"classes": 0}, "classes=0 must be a positive integer"),
     ({"classes": "ten"}, "classes='ten' must be a positive integer"),
+    ({"classes": True}, "classes=True must be a positive integer"),
     ({"classes": 10, "weights": "imagenet"}, "classes=10 does not fit weights='imagenet'"),
     ({"classifier_activation": "sofmax"}, "Did you mean 'softmax'"),
     ({"classifier_activation": "relu", "weights": "imagenet"}, "only 'softmax' or None"),
@@ -152,6 +162,15 @@ def test_bad_arguments_of_single_models(tmp_path):
         keras_archs.ResNet18(input_tensor=keras.Input((64, 64, 3)), input_shape=(32, 32, 3))
     with pytest.raises(ValueError, match=r"shape of input_tensor=.* is too small"):
         keras_archs.ResNet18(input_tensor=keras.Input((16, 64, 3)))
+
+
+def test_without_the_classifier_its_arguments_do_not_matter(monkeypatch):
+    monkeypatch.setattr(assemble, "download", lambda key, include_top: None)
+    monkeypatch.setattr(assemble, "load_file", lambda model, path: None)
+    model = keras_archs.ResNet50(include_top=False, classes=7, classifier_activation="relu", pooling="avg")
+    assert model.output_shape == (None, 2048)
+    model = keras_archs.VGG16(include_top=False, input_shape=(None, 64, 3))
+    assert model.output_shape == (None, None, 2, 512)
 
 
 def test_registry():

@@ -47,6 +47,30 @@ def test_the_same_model_loads(saved):
         )
 
 
+def test_the_classifier_of_a_file_goes_with_softmax_or_none(saved):
+    path = saved / "good.weights.h5"
+    for activation in (None, keras.activations.softmax):
+        model = keras_archs.ResNet20(weights=path, classifier_activation=activation)
+        assert model.layers[-1].activation is keras.activations.get(activation)
+    with pytest.raises(ValueError, match="classifier_activation='relu' does not fit pretrained weights"):
+        keras_archs.ResNet20(weights=path, classifier_activation="relu")
+
+
+def test_a_legacy_file_whose_lists_of_names_are_split_loads(tmp_path, monkeypatch):
+    from keras.src.legacy.saving import legacy_h5_format
+
+    theirs, ours = keras_archs.ResNet20(), keras_archs.ResNet20()
+    monkeypatch.setattr(legacy_h5_format, "HDF5_OBJECT_HEADER_LIMIT", 64)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, theirs)
+        assert "layer_names" not in file.attrs
+        assert "layer_names2" in file.attrs
+        assert "weight_names1" in file["conv1_bn"].attrs
+    ours.set_weights([w + 1 for w in ours.get_weights()])
+    load_file(ours, tmp_path / "x.h5")
+    assert all(np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True))
+
+
 @pytest.mark.parametrize("name", ["good.weights.h5", "good.keras"])
 def test_truncated(saved, tmp_path, refused, name):
     data = (saved / name).read_bytes()
@@ -78,12 +102,24 @@ def test_a_flipped_bit_in_an_archive(saved, tmp_path, refused):
     refused(tmp_path / "x.keras", "Bad CRC-32")
 
 
+def test_an_encrypted_archive(tmp_path, refused):
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("model.weights.h5", "secret")
+    data = bytearray((tmp_path / "x.keras").read_bytes())
+    data[data.index(b"PK\1\2") + 8] |= 1  # A flag in the table of contents.
+    (tmp_path / "x.keras").write_bytes(data)
+    refused(tmp_path / "x.keras", "is encrypted")
+
+
 def test_of_another_model(tmp_path, refused):
     keras_archs.ResNet32().save_weights(tmp_path / "x.weights.h5")
     refused(tmp_path / "x.weights.h5", "63 layers with weights in the file, 39 in the model")
+    keras_archs.ResNet20(include_top=False).save_weights(tmp_path / "x.weights.h5")
+    refused(tmp_path / "x.weights.h5", "38 layers with weights in the file, 39 in the model")
     keras_archs.ResNet20(classes=7).save_weights(tmp_path / "x.weights.h5")
     refused(
-        tmp_path / "x.weights.h5", r"predictions: 64x7 \+ 7 in the file \(layers/dense\), 64x10 \+ 10 in the model"
+        tmp_path / "x.weights.h5",
+        r"predictions: 64x7 \+ 7 in the file \(layers/dense\), 64x10 \+ 10 in the model",
     )
     keras_archs.ResNet20(input_shape=(32, 32, 1)).save_weights(tmp_path / "x.weights.h5")
     refused(tmp_path / "x.weights.h5", "conv1_conv: 3x3x1x16 in the file")

@@ -17,10 +17,17 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Yields:
         The temporary path.
+
+    Raises:
+        OSError: If it cannot be written; the message names `path`.
     """
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield beside
         os.replace(beside, path)
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         beside.unlink(missing_ok=True)

@@ -56,8 +56,8 @@ class WriteHistory(keras.callbacks.Callback):
         rate, seconds = float(self.model.optimizer.learning_rate), time.monotonic() - self._start
         if not math.isfinite(logs["loss"]):
             raise FloatingPointError(
-                f"the loss became {logs['loss']} in epoch {epoch + 1}, at a learning rate of {rate:.3g}; "
-                "lower learning_rate or lengthen warmup_epochs"
+                f"the loss became {logs['loss']} in epoch {epoch + 1}; lower learning_rate or lengthen "
+                "warmup_epochs"
             )
         self._rows.append({**logs, "epoch": epoch + 1, "learning_rate": rate, "seconds": seconds})
         with written_whole(self._path) as beside:

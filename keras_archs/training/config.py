@@ -19,7 +19,7 @@ class TrainConfig:
 
     Attributes:
         model: A name from `keras_archs.list_models()`.
-        weights: Passed to `create_model`: None, a weight entry's name or a file.
+        weights: None, or a weights file of the same model and classes to start from.
         data: "digits" (8x8 handwritten digits that come with scikit-learn) or a folder of class sub-folders.
         image_size: Images are resized to image_size x image_size pixels, RGB.
         validation_share: Share of each class that picks the best epoch.
@@ -28,7 +28,8 @@ class TrainConfig:
         epochs: Passes over the training split.
         batch_size: Images a step, over all devices together.
         learning_rate: Peak of the schedule: a linear rise, then half a cosine down to zero.
-        warmup_epochs: Length of the rise; less than `epochs`, fractions allowed.
+        warmup_epochs: Length of the rise; less than `epochs`, fractions allowed. None: a tenth of `epochs`,
+            at most one.
         momentum: Of SGD.
         weight_decay: Decoupled, as `keras.optimizers.SGD` does it (each step shrinks the weights by
             learning_rate * weight_decay); biases and normalization are left out.
@@ -47,7 +48,7 @@ class TrainConfig:
     epochs: int = 12
     batch_size: int = 32
     learning_rate: float = 0.05
-    warmup_epochs: float = 1.0
+    warmup_epochs: float | None = None
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: bool = True
@@ -66,7 +67,7 @@ class TrainConfig:
             _check_text("weights", self.weights)
         for name in ("image_size", "epochs", "batch_size"):
             _check_integer(name, getattr(self, name), minimum=1)
-        _check_integer("seed", self.seed, minimum=0)
+        _check_integer("seed", self.seed, minimum=0, maximum=2**32 - 1)
         for name in ("validation_share", "test_share"):
             _check_number(name, getattr(self, name), "a number between 0 and 1", lambda v: 0 < v < 1)
         if self.validation_share + self.test_share >= 1:
@@ -77,12 +78,9 @@ class TrainConfig:
         _check_number("learning_rate", self.learning_rate, "a number above 0", lambda v: v > 0)
         _check_number("momentum", self.momentum, "a number from 0 to below 1", lambda v: 0 <= v < 1)
         _check_number("weight_decay", self.weight_decay, "a number from 0", lambda v: v >= 0)
-        _check_number(
-            "warmup_epochs",
-            self.warmup_epochs,
-            f"a number from 0 to below epochs={self.epochs}",
-            lambda v: 0 <= v < self.epochs,
-        )
+        if self.warmup_epochs is not None:
+            accepted = f"a number from 0 to below epochs={self.epochs}"
+            _check_number("warmup_epochs", self.warmup_epochs, accepted, lambda v: 0 <= v < self.epochs)
         for name in ("skip_unreadable", "augment", "flip"):
             _check_boolean(name, getattr(self, name))
 
@@ -108,7 +106,11 @@ class TrainConfig:
         Raises:
             ValueError: If the file is not a YAML mapping, or names an unknown field or a bad value.
         """
-        return cls.from_dict(read_yaml(path))
+        values = read_yaml(path)
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
@@ -123,10 +125,10 @@ class TrainConfig:
         Raises:
             ValueError: If a field is unknown or its value is not accepted.
         """
-        names = [field.name for field in fields(cls)]
+        numbers = {field.name: field.type in (float, float | None) for field in fields(cls)}
         for name in values:
-            check_choice("field", name, names)
-        return cls(**values)
+            check_choice("field", name, numbers)
+        return cls(**{name: _number(v) if numbers[name] else v for name, v in values.items()})
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -150,6 +152,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
+def _number(value: Any) -> Any:
+    """A number that YAML took for text, as it does with 1e-3; anything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 def _check_text(name: str, value: Any) -> None:
     """Refuse anything but a non-empty string."""
     if not isinstance(value, str) or not value.strip():
@@ -162,10 +172,11 @@ def _check_boolean(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} must be true or false")
 
 
-def _check_integer(name: str, value: Any, minimum: int) -> None:
-    """Refuse anything but an integer from `minimum`; True is no integer here."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name}={value!r} must be an integer, at least {minimum}")
+def _check_integer(name: str, value: Any, minimum: int, maximum: float = math.inf) -> None:
+    """Refuse anything but an integer in a range; True is no integer here."""
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        limit = "" if maximum == math.inf else f" and at most {maximum}"
+        raise ValueError(f"{name}={value!r} must be an integer, at least {minimum}{limit}")
 
 
 def _check_number(name: str, value: Any, accepted: str, holds: Callable[[float], bool]) -> None:

@@ -1,6 +1,8 @@
 """load_data: a source, split once into train, validation and test, as tf.data or as arrays."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +110,23 @@ class DataSplits:
             Integers, shape (N,), in the order of `images(split)`.
         """
         return self._split(split).labels
+
+    def fingerprint(self) -> str:
+        """Hash what the splits hold, so that a later look at the same folder can tell whether it changed.
+
+        Returns:
+            SHA-256 of labels and pixels; of labels and paths where the pixels are not in memory.
+        """
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            digest.update(split.labels.tobytes())
+            if split.items.ndim == 1:
+                root = Path(self.config.data).resolve()
+                below = [str(Path(path).resolve().relative_to(root)) for path in split.items]
+                digest.update("\n".join(below).encode())
+            else:
+                digest.update(np.ascontiguousarray(split.items).data)
+        return digest.hexdigest()
 
     def _split(self, name: str) -> Split:
         check_choice("split", name, SPLITS)

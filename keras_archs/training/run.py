@@ -1,8 +1,10 @@
 """Run: what a training left in its folder."""
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -23,14 +25,14 @@ class Run:
     Attributes:
         directory: The run folder.
         config: What was trained.
-        metrics: test_accuracy, test_loss and the other numbers of metrics.json.
+        metrics: test_accuracy, test_loss and the rest of metrics.json.
         history: The columns of history.csv, one value an epoch.
         class_names: Names by class number.
     """
 
     directory: Path
     config: TrainConfig
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
     history: dict[str, list[float]]
     class_names: tuple[str, ...]
 
@@ -58,7 +60,7 @@ class Run:
         return cls(
             directory=directory,
             config=TrainConfig.from_yaml(directory / CONFIG),
-            metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")),
+            metrics=_read_json(directory / METRICS),
             history=read_history(directory / HISTORY),
             class_names=tuple((directory / LABELS).read_text(encoding="utf-8").splitlines()),
         )
@@ -76,8 +78,25 @@ class Run:
 
         Returns:
             The splits.
+
+        Raises:
+            ValueError: If the data can't be read, or has changed: then the splits are others, and test images
+                may have been trained on.
         """
-        return load_data(self.config)
+        data = load_data(self.config)
+        if data.fingerprint() != self.metrics.get("data_sha256"):
+            raise ValueError(
+                f"data={self.config.data!r} has changed since {str(self.directory)!r} was trained on it: "
+                "bring the same images back, or train again"
+            )
+        return data
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
 
 
 def load_model(directory: Path) -> keras.Model:
@@ -88,5 +107,11 @@ def load_model(directory: Path) -> keras.Model:
 
     Returns:
         The model, not compiled.
+
+    Raises:
+        ValueError: If the file is damaged.
     """
-    return keras.models.load_model(directory / MODEL, compile=False)
+    path = directory / MODEL
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{str(path)!r} is damaged: not a whole .keras file")
+    return keras.models.load_model(path, compile=False)

@@ -58,9 +58,12 @@ def train(
         The finished run.
 
     Raises:
-        ValueError: If the configuration does not fit the data, the model or the devices.
+        ValueError: If the configuration does not fit the data, the model or the devices, or if Keras does not
+            run on TensorFlow.
         OSError: If run_dir is not empty or cannot be written; nothing has been done then.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"KERAS_BACKEND={keras.backend.backend()!r}: training needs 'tensorflow'")
     with _run_folder(Path(run_dir)) as directory:
         _with_absolute_paths(config).to_yaml(directory / CONFIG)
         strategy = strategy or default_strategy()
@@ -133,7 +136,8 @@ def _compiled_model(config: TrainConfig, data: DataSplits) -> keras.Model:
         config.model, weights=config.weights, input_shape=shape, classes=len(data.class_names)
     )
     steps = len(data.train) // config.batch_size
-    warmup = round(config.warmup_epochs * steps)
+    warmup_epochs = min(1, config.epochs / 10) if config.warmup_epochs is None else config.warmup_epochs
+    warmup = round(warmup_epochs * steps)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else config.learning_rate,
         decay_steps=max(1, config.epochs * steps - warmup),
@@ -192,6 +196,7 @@ def _report(data: DataSplits, directory: Path) -> None:
         "validation_images": len(data.validation),
         "test_images": len(data.test),
         "skipped_images": len(data.skipped),
+        "data_sha256": data.fingerprint(),
     }
     plot_curves(history, directory / CURVES)
     plot_confusion(matrix, data.class_names, directory / CONFUSION)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from converters_helpers import tiny_cnn
 
-from converters import Artifact
+from converters import Artifact, convert
 from converters.artifact import RECORD
 
 
@@ -128,6 +129,12 @@ def test_softmax_of_the_logits_is_the_output(data, converted):
     assert np.ptp(logits) > 2
 
 
+def test_without_a_softmax_the_logits_are_the_output(data):
+    artifact = convert(tiny_cnn(activation=None), "float32", progress=False)
+    assert not artifact.record["ends_in_softmax"]
+    np.testing.assert_array_equal(artifact.logits(data[:5]), artifact(data[:5]))
+
+
 def test_latency(converted):
     latency = converted("float32").latency(runs=5, num_threads=2)
     assert 0 < latency.p10_ms <= latency.median_ms <= latency.p90_ms
@@ -137,3 +144,26 @@ def test_latency(converted):
         converted("float32").latency(runs=0)
     with pytest.raises(ValueError, match="num_threads=0"):
         converted("float32").latency(num_threads=0)
+
+
+@pytest.mark.parametrize("key", ["files", "inputs", "outputs"])
+def test_a_damaged_record_is_refused(tmp_path, converted, key):
+    folder = converted("float32").save(tmp_path / "artifact")
+    record = json.loads((folder / RECORD).read_text())
+    (folder / RECORD).write_text(json.dumps({**record, key: [] if key != "files" else {"model.tflite": {}}}))
+    with pytest.raises(ValueError, match="is damaged"):
+        Artifact.load(folder)
+
+
+def test_a_link_keeps_pointing_to_its_folder(tmp_path, converted):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real").mkdir()
+    converted("float32").save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert Artifact.load(tmp_path / "real").recipe == "float32"
+
+
+def test_the_current_folder_is_not_replaced(tmp_path, converted, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileExistsError, match="in use as the current folder"):
+        converted("float32").save(".")

@@ -26,6 +26,14 @@ artifact.save(sys.argv[1])
 print(json.dumps([keras.backend.backend(), np.asarray(model(x)).tolist()]))
 """
 
+ANOTHER_PROCESS = """
+import sys
+import keras, numpy as np
+import converters
+model, data = keras.models.load_model(sys.argv[1]), np.load(sys.argv[2])
+converters.convert(model, "int8", representative_data=data, progress=False).save(sys.argv[3])
+"""
+
 
 class Doubled(keras.layers.Layer):
     """A layer that is not registered with Keras."""
@@ -114,6 +122,15 @@ def test_same_model_and_data_give_the_same_bytes(converted, trained):
     assert again.record == converted("int8").record
 
 
+def test_another_process_gives_the_same_bytes(tmp_path, shared, converted):
+    expected = converted("int8")
+    np.save(tmp_path / "data.npy", digits()[0][:100])
+    files = [shared / "trained.keras", tmp_path / "data.npy", tmp_path / "artifact"]
+    command = [sys.executable, "-c", ANOTHER_PROCESS, *files]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": "1"})
+    assert converters.Artifact.load(tmp_path / "artifact").files == expected.files
+
+
 def test_the_model_is_left_as_it_was():
     model = tiny_cnn()
     model.compile("sgd", "mse")
@@ -169,13 +186,15 @@ def test_unbuilt_sequential_needs_input_shape():
     ]
 
 
-def test_several_outputs_come_as_a_list_in_the_order_of_the_model(data):
+@pytest.mark.parametrize("recipe", ["float32", "saved_model"])
+def test_several_outputs_come_as_a_list_in_the_order_of_the_model(recipe, data):
     image = keras.Input((8, 8, 1))
-    flat = layers.Flatten()(image)
-    model = keras.Model(image, [layers.Dense(n, name=f"out{n}")(flat) for n in (2, 7, 3, 5)])
-    artifact = converters.convert(model, "float32")
+    flat, sizes = layers.Flatten()(image), (2, 7, 3, 5, *range(8, 16))
+    model = keras.Model(image, [layers.Dense(n, activation="softmax")(flat) for n in sizes])
+    artifact = converters.convert(model, recipe)
     for got, expected in zip(artifact(data), model(data), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert not artifact.record["ends_in_softmax"]
     with pytest.raises(ValueError, match="one output"):
         converters.verify(artifact, model, data)
 
@@ -183,7 +202,7 @@ def test_several_outputs_come_as_a_list_in_the_order_of_the_model(data):
 def test_models_that_are_refused():
     two = [keras.Input((8, 8, 1), name="left"), keras.Input((8, 8, 1), name="right")]
     flat = keras.Input((5,))
-    whole = keras.Input((8, 8, 1), dtype="uint8")
+    text = keras.Input((8, 8, 1), dtype="string")
     fixed = keras.Input((8, 8, 1), batch_size=4)
 
     class Subclassed(keras.Model):
@@ -193,7 +212,7 @@ def test_models_that_are_refused():
     cases = {
         r"2 inputs \(left, right\)": keras.Model(two, layers.Add()(two)),
         r"takes \(None, 5\)": keras.Model(flat, layers.Dense(1)(flat)),
-        "takes uint8 input": keras.Model(whole, layers.Rescaling(1.0)(whole)),
+        "takes string input": keras.Model(text, text),
         r"takes \(4, 8, 8, 1\)": keras.Model(fixed, layers.Flatten()(fixed)),
         "subclassed": Subclassed(),
     }
@@ -271,3 +290,23 @@ def test_parent_on_another_backend(tmp_path):
     x = np.linspace(-1, 1, 256, dtype="float32").reshape(4, 8, 8, 1)
     assert backend == "numpy"
     np.testing.assert_allclose(converters.Artifact.load(tmp_path / "artifact")(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_a_model_of_integer_images(kind):
+    """As phones are given them: raw pixels in, scaling inside the model."""
+    steps = [layers.Rescaling(1 / 127.5, -1), layers.Conv2D(8, 3, activation="relu"), layers.Flatten()]
+    steps.append(layers.Dense(4, activation="softmax"))
+    image = x = keras.Input((8, 8, 3), dtype="uint8")
+    if kind == "functional":
+        for step in steps:
+            x = step(x)
+        model = keras.Model(image, x)
+    else:
+        model = keras.Sequential([image, *steps])
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3)).astype("uint8")
+    for recipe in ("float32", "int8"):
+        artifact = converters.convert(model, recipe, representative_data=pixels)
+        assert converters.verify(artifact, model, pixels).passed
+    assert artifact.record["inputs"][0]["dtype"] == "int8"
+    np.testing.assert_allclose(artifact.record["inputs"][0]["scale"], 1.0, atol=0.01)

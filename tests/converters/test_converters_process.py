@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -6,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import pytest
 from converters_helpers import digits, tiny_cnn
 
@@ -88,6 +90,22 @@ def test_a_failure_in_the_parent_ends_the_worker(temporary):
     assert not left(temporary)
 
 
+def test_an_interruption_of_the_export_ends_the_worker(temporary):
+    class Interrupted(keras.layers.Layer):
+        def compute_output_spec(self, x):
+            return keras.KerasTensor(x.shape, x.dtype)
+
+        def call(self, x):
+            wait_until(lambda: workers(temporary))
+            raise KeyboardInterrupt
+
+    image = keras.Input((8, 8, 1))
+    with pytest.raises(KeyboardInterrupt):
+        converters.convert(keras.Model(image, Interrupted()(image)), "float32")
+    assert not workers(temporary)
+    assert not left(temporary)
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -126,6 +144,14 @@ def test_events_are_passed_on(monkeypatch, tmp_path):
             "ValueError: first",
         ),
         ("ValueError: the message of the worker\nwith more", "ValueError: the message of the worker"),
+        *(
+            (f"I0000 00:00 chatter\n{line}\nmore", line)
+            for line in (
+                "F0000 00:00 it is over",
+                "LLVM ERROR: out of memory",
+                "terminate called after throwing",
+            )
+        ),
         ("I0000 00:00 chatter only", ""),
         ("", ""),
     ],
@@ -136,12 +162,14 @@ def test_first_error(text, expected):
 
 def test_the_terminal_stays_quiet_unless_asked():
     code = """
-import sys, keras, converters
+import logging, sys, keras, converters
+logging.getLogger("tensorflow").setLevel("INFO")  # As notebooks have it.
 model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
 for recipe, progress in (("float32", None), ("saved_model", True)):
     print("#", file=sys.stderr, flush=True)
     artifact = converters.convert(model, recipe, progress=progress)
     artifact(keras.ops.zeros((1, 4, 4, 1)))
+assert logging.getLogger("tensorflow").level == logging.INFO
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     _, quiet, asked = done.stderr.split("#")
@@ -161,3 +189,20 @@ def test_importing_does_not_import_the_heavy_ones():
     loaded = set(json.loads(done.stdout))  # On top of what keras imports itself.
     assert not loaded & {"tensorflow", "sklearn", "matplotlib", "ai_edge_litert", "rich"}
     assert "converters.convert" in loaded
+
+
+def test_an_interrupt_that_tracing_swallows_or_disguises_still_ends_the_export():
+    def swallowing():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    def disguising():
+        swallowing()
+        raise SystemError("bad argument to internal function")
+
+    for tracing in (swallowing, disguising):
+        with pytest.raises(KeyboardInterrupt), process.heeding_interrupts():
+            tracing()
+    with pytest.raises(SystemError), process.heeding_interrupts():
+        raise SystemError
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

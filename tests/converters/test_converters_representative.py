@@ -36,7 +36,7 @@ def test_large_batches_are_cut(images):
     assert [len(batch) for batch in batches(images, SHAPE, "x")] == [32, 32, 6]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_bad_number_is_named_by_its_sample(images, value):
     images[41, 0, 0, 0] = value
     for data in (images, list(images)):
@@ -62,3 +62,8 @@ def test_what_is_no_data(images):
         list(batches(np.zeros((1, *SHAPE), bool), SHAPE, "x"))
     with pytest.raises(TypeError, match="complex"):
         list(batches(np.zeros((1, *SHAPE), complex), SHAPE, "x"))
+
+
+def test_data_without_a_range_is_refused(images, tmp_path):
+    with pytest.raises(ValueError, match="representative_data is 0 everywhere"):
+        write_samples(np.zeros_like(images), SHAPE, tmp_path / "x")

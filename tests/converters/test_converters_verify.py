@@ -135,3 +135,18 @@ def test_data_is_checked(data, converted, trained):
     bad[17] = np.nan
     with pytest.raises(ValueError, match="data holds NaN or infinity in sample 17"):
         verify(converted("float32"), trained, bad)
+
+
+def test_a_feature_map_has_no_classes(data, labels):
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, layers.Conv2D(16, 3, activation="relu")(image))
+    artifact = converters.convert(model, "int8", representative_data=data[:50])
+    report = verify(artifact, model, data)
+    assert (report.compared, report.agreement) == ("outputs", None)
+    with pytest.raises(ValueError, match="the model has no classes"):
+        verify(artifact, model, data, labels)
+
+
+def test_labels_of_other_classes_are_refused(data, labels, converted, trained):
+    with pytest.raises(ValueError, match="labels go from 1 to 10; 0 to 9 are accepted"):
+        verify(converted("float32"), trained, data, labels + 1)

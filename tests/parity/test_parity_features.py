@@ -31,3 +31,15 @@ def test_layer_names_of_keras_are_kept(name):
     explicit = {layer.name for layer in theirs.layers if layer.name.rstrip("0123456789_") not in automatic}
     assert explicit <= {layer.name for layer in ours.layers}
     assert not [layer.name for layer in ours.layers if layer.name.rstrip("0123456789_") in automatic]
+
+
+@pytest.mark.parametrize("name", ["ResNet50", "ResNet50V2", "InceptionV3", "InceptionResNetV2", "Xception"])
+def test_normalization_has_the_numbers_of_keras(name):
+    """Outputs hardly show 1.001e-5 for 1e-5, and the momentum only in training."""
+
+    def numbers(module):
+        model = getattr(module, name)(weights=None, include_top=False)
+        norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+        return [(x.epsilon, x.momentum, x.scale, x.center) for x in norms]
+
+    assert numbers(keras_archs) == numbers(keras.applications)

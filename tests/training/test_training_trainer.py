@@ -59,6 +59,32 @@ def test_the_metrics_are_those_of_the_saved_model(photos, tmp_path, tiny):
     assert not keras.models.load_model(run.directory / "model.keras").compiled  # no optimizer in the file
 
 
+def test_data_that_changed_after_the_training_is_refused(photos, tmp_path, tiny):
+    run = train(small_config(photos, epochs=1), tmp_path / "run")
+    np.testing.assert_array_equal(run.data().labels("test"), run.data().labels("test"))
+    (photos / "red" / "00.png").rename(photos / "red" / "99.png")
+    with pytest.raises(ValueError, match=r"data='.*photos' has changed since"):
+        run.data()
+
+
+def test_a_damaged_run_is_named(photos, tmp_path, tiny):
+    run = train(small_config(photos, epochs=1), tmp_path / "run")
+    model = run.directory / "model.keras"
+    model.write_bytes(model.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"model.keras' is damaged"):
+        run.load_model()
+    (run.directory / "metrics.json").write_text("{")
+    with pytest.raises(ValueError, match=r"metrics.json' is damaged"):
+        Run.open(run.directory)
+
+
+def test_another_backend_is_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    with pytest.raises(ValueError, match="KERAS_BACKEND='jax': training needs 'tensorflow'"):
+        train(small_config(photos), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_skipped_images_are_on_record(photos, tmp_path, tiny):
     (photos / "red" / "zero.png").write_bytes(b"")
     run = train(small_config(photos, epochs=1, skip_unreadable=True), tmp_path / "run")

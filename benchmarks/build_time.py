@@ -9,6 +9,7 @@ import argparse
 import gc
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ import keras  # noqa: E402
 
 import keras_archs  # noqa: E402
 
+TARGET = 1.05
 ELEVEN = (
     "ResNet50 ResNet101 ResNet152 ResNet50V2 ResNet101V2 ResNet152V2 InceptionV3 InceptionResNetV2 Xception "
     "VGG16 VGG19"
@@ -67,11 +69,13 @@ def main() -> None:
     rows = [measure(name, arguments.rounds) for name in ELEVEN]
     if arguments.json:
         print(json.dumps(rows, indent=2))
-        return
-    table = Table(*rows[0], box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
-    Console().print(table)
+    else:
+        table = Table(*rows[0], box=None, header_style="bold")
+        for row in rows:
+            table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+        Console().print(table)
+    if missed := [str(row["model"]) for row in rows if float(row["ratio"]) > TARGET]:
+        sys.exit(f"missed by {', '.join(missed)}")
 
 
 if __name__ == "__main__":

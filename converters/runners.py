@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from keras_archs.quiet import quiet_tensorflow
 
 
 class TFLiteRunner:
@@ -24,7 +23,7 @@ class TFLiteRunner:
         """
         from ai_edge_litert.interpreter import Interpreter
 
-        with _quiet_stderr():  # The runtime announces its delegate.
+        with quiet_tensorflow():  # The runtime announces its delegate.
             self._interpreter = Interpreter(model_content=content, num_threads=num_threads)
             self._interpreter.allocate_tensors()
         self.input: dict[str, Any] = self._interpreter.get_input_details()[0]
@@ -140,16 +139,3 @@ class SavedModelRunner:
 
         outputs = self._serve(image=tf.constant(images))
         return [outputs[f"output_{i}"].numpy() for i in range(len(outputs))]
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep what C++ code prints on stderr off the terminal."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

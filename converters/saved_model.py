@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import keras
 
 from converters.keras_model import call
+from keras_archs.quiet import quiet_tensorflow
 
 SIGNATURE = "serve"
 
@@ -41,10 +41,5 @@ def export_saved_model(
     # The debug information holds the paths of this machine and would differ from one to the next.
     options = tf.saved_model.SaveOptions(save_debug_info=False)
     signatures = {SIGNATURE: serve, "serving_default": serve}
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.WARNING)  # Saving is announced at INFO, which notebooks show.
-    try:
+    with quiet_tensorflow():
         tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
-    finally:
-        logger.setLevel(level)

@@ -12,6 +12,7 @@ def quiet_stderr() -> Iterator[None]:
     """Holds back what is written to the process's standard error; shows it if the block fails.
 
     TensorFlow writes log lines while it is imported, before its own log level applies, and past `sys.stderr`.
+    `keras_archs.quiet` does the same later; it can't be used here, because importing it imports TensorFlow.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as log:

@@ -19,7 +19,7 @@ def test_with_the_classifier_at_the_default_size(name):
 
 
 @eleven
-@pytest.mark.parametrize(("size", "channels"), [(ODD, 1), (EVEN, 4)])
+@pytest.mark.parametrize(("size", "channels"), [(ODD, 1), (EVEN, 4), (ODD, 3), (EVEN, 3)])
 def test_with_the_classifier_at_other_sizes(name, size, channels, recwarn):
     theirs, ours = pair(name, input_shape=(size, size, channels), classes=7, classifier_activation=None)
     assert largest_difference(theirs, ours, images(size, channels=channels)[0]) <= 1e-6

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from training_helpers import tiny_model
 
+from keras_archs.quiet import quiet_tensorflow
 from keras_archs.training import Run, TrainConfig, load_data, train, trainer
 from keras_archs.training.callbacks import WriteHistory
-from keras_archs.training.strategies import _quiet_start, default_strategy
+from keras_archs.training.strategies import default_strategy
 
 FILES = {
     "config.yaml",
@@ -177,14 +178,14 @@ def test_without_a_gpu_one_cpu_trains():
 
 
 def test_what_tensorflow_says_at_the_start_is_kept_back(capfd):
-    with _quiet_start():
+    with quiet_tensorflow():
         os.write(2, b"chatter")
     assert capfd.readouterr().err == ""
 
 
 def test_what_tensorflow_says_before_an_error_is_passed_on(capfd):
     def fail():
-        with _quiet_start():
+        with quiet_tensorflow():
             os.write(2, b"the reason")
             raise RuntimeError
 

@@ -47,6 +47,7 @@ def train(
 
     On a CPU, the same configuration gives the same weights, bit by bit; the global random seeds of Python,
     NumPy and Keras are set. After Ctrl-C or an error the folder holds the finished epochs, or is gone.
+    Several GPUs keep moving statistics of batch normalization each; the saved model has those of the first.
 
     Args:
         config: What to train, on what, and how.

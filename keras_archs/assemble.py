@@ -1,7 +1,9 @@
 """Input -> body -> head -> weights: what every constructor does, and every argument check, written once."""
 
+import gc
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,14 +119,15 @@ def constructor(
         uid = keras.backend.get_uid(f"{key}_input")
         image = layers.Input(shape, name=f"{key}_input_{uid}") if input_tensor is None else input_tensor
 
-        x = body(image, spec)
-        if include_top:
-            x = head(x, classes, classifier_activation)
-        elif pooling == "avg":
-            x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        elif pooling == "max":
-            x = layers.GlobalMaxPooling2D(name="max_pool")(x)
-        model = keras.Model(_sources(image), x, name=name)
+        with _collector_paused():
+            x = body(image, spec)
+            if include_top:
+                x = head(x, classes, classifier_activation)
+            elif pooling == "avg":
+                x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+            elif pooling == "max":
+                x = layers.GlobalMaxPooling2D(name="max_pool")(x)
+            model = keras.Model(_sources(image), x, name=name)
         model.keras_archs_name = key  # where the input is the user's
 
         if weights == "imagenet":
@@ -138,6 +141,18 @@ def constructor(
     SPECS[key] = spec
     CONSTRUCTORS[key] = build
     return build
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keeps the garbage collector from looking for cycles: building allocates much and frees nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _docstring(display_name: str, key: str, spec: Spec) -> str:

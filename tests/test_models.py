@@ -1,5 +1,6 @@
 """Counts from the papers and the zoos, and every bad argument of a constructor."""
 
+import gc
 import inspect
 
 import keras
@@ -187,6 +188,17 @@ def test_registry():
         keras_archs.create_model("resnet20", classses=3)
     with pytest.raises(ValueError, match="registered already"):
         constructor("ResNet50", "resnet50", {}, None)
+
+
+def test_the_garbage_collector_runs_again_after_a_build():
+    keras_archs.ResNet20()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        keras_archs.ResNet20()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_docstring_says_where_it_comes_from():

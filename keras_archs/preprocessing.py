@@ -10,16 +10,10 @@ from keras import ops
 
 from keras_archs.choices import check_choice
 from keras_archs.layers import channel_axis
+from keras_archs.modes import MODES
 from keras_archs.registry import SPECS, list_models
 from keras_archs.weights import fetch
 
-# Mode -> does it want BGR, mean and standard deviation of each channel in that order.
-# caffe and torch: statistics of ImageNet's training images; tf: 0..255 to -1..1.
-MODES = {
-    "caffe": (True, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
-    "tf": (False, (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
-    "torch": (False, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-}
 CLASS_INDEX_URL = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 CLASS_INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
 
@@ -31,19 +25,20 @@ def preprocessing_mode(model: str | keras.Model) -> str:
         model: A name of `list_models()`, a mode, or a model made by this package.
 
     Returns:
-        One of "caffe", "tf", "torch".
+        One of "caffe", "slim", "tf", "torch", "raw".
 
     Raises:
         ValueError: If the name is unknown, or if the model is not one of ours.
     """
     if isinstance(model, keras.Model):
-        name = getattr(model, "keras_archs_name", None) or _name_of_input(model)
-        if name not in SPECS:
+        stem = getattr(model, "keras_archs_name", None) or _name_of_input(model)
+        name, _, mode = stem.rpartition("_")
+        if name not in SPECS or mode not in MODES:
             raise ValueError(
-                f"model={model.name!r} does not say which of our models it is: give the name instead, "
-                f"one of {', '.join(list_models())}."
+                f"model={model.name!r} does not say which of our models it is: give the name instead, one of "
+                f"`keras_archs.list_models()`, or a mode: {', '.join(MODES)}."
             )
-        return SPECS[name].preprocessing
+        return mode
     if isinstance(model, str) and model in MODES:
         return model
     check_choice("model", model, [*list_models(), *MODES])
@@ -51,7 +46,7 @@ def preprocessing_mode(model: str | keras.Model) -> str:
 
 
 def _name_of_input(model: keras.Model) -> str:
-    """The registry name in the name of the input layer, which stays when a model is saved or cloned."""
+    """The registry name and mode in that of the input layer, which stays when a model is saved or cloned."""
     inputs = getattr(model, "inputs", None)  # a Sequential that is not built has none
     return re.sub(r"_input_\d+$", "", inputs[0].name) if inputs else ""
 
@@ -63,7 +58,8 @@ def preprocess_input(x: Any, model: str | keras.Model) -> Any:
         x: RGB images 0..255, (N, H, W, 3) or (H, W, 3), integer or float; an array, a tensor or a Keras
             tensor. Mode "tf" takes any number of channels.
         model: A name of `list_models()` or a model made by this package; it picks the mode. Also a mode:
-            "caffe" (BGR minus ImageNet's mean), "tf" (-1..1), "torch" (ImageNet's mean and deviation).
+            "caffe" (BGR minus ImageNet's mean), "slim" (RGB minus it), "tf" (-1..1), "torch" (ImageNet's mean
+            and deviation), "raw" (nothing, for models with `include_preprocessing=True`).
 
     Returns:
         A new float array or tensor of the shape of `x`.
@@ -71,24 +67,22 @@ def preprocess_input(x: Any, model: str | keras.Model) -> Any:
     Raises:
         ValueError: If the model is unknown, or if `x` has not 3 channels where the mode needs them.
     """
-    mode = preprocessing_mode(model)
-    bgr, mean, deviation = MODES[mode]
+    mode = MODES[preprocessing_mode(model)]
     if not hasattr(x, "dtype"):  # a list, or an image of Pillow's
         x = np.asarray(x)
     if len(x.shape) not in (3, 4):
         raise ValueError(f"x of shape {tuple(x.shape)} must be images (N, H, W, C) or one image (H, W, C).")
     axis = channel_axis() - 4 + len(x.shape)
-    if mode == "tf":
-        return _scaled(x, 127.5, 127.5)
-    if x.shape[axis] != 3:
+    if len(mode.mean) not in (1, x.shape[axis]):
         raise ValueError(
-            f"x of shape {tuple(x.shape)} must have 3 channels on axis {axis} for mode {mode!r}."
+            f"x of shape {tuple(x.shape)} must have 3 channels on axis {axis} for mode "
+            f"{preprocessing_mode(model)!r}."
         )
     shape = [1] * len(x.shape)
-    shape[axis] = 3
-    if bgr:
+    shape[axis] = len(mode.mean)
+    if mode.bgr:
         x = np.flip(x, axis) if isinstance(x, np.ndarray) else ops.flip(x, axis)
-    return _scaled(x, np.reshape(mean, shape), np.reshape(deviation, shape))
+    return _scaled(x, np.reshape(mode.mean, shape), np.reshape(mode.deviation, shape))
 
 
 def _scaled(x: Any, mean: Any, deviation: Any) -> Any:

@@ -6,21 +6,42 @@ from typing import Any
 import keras
 
 # Importing the families registers their constructors.
-from keras_archs import inception, resnet, vgg, xception  # noqa: F401
+from keras_archs import (  # noqa: F401
+    googlenet,
+    inception,
+    inception_resnet,
+    resnet,
+    resnet_preact,
+    vgg,
+    xception,
+    xception_aligned,
+)
 from keras_archs.assemble import CONSTRUCTORS, SPECS, Spec
 from keras_archs.choices import check_choice
+from keras_archs.weights import entries
+
+# Names under which other packages know our models, and what they mean there: never a second network.
+ALIASES = {"legacy_xception": ("xception", "torch"), "inception_v1": ("googlenet", "slim")}
 
 
-def list_models(pattern: str = "*") -> list[str]:
+def list_models(pattern: str = "*", weights: bool = False) -> list[str]:
     """Names of all models that match a pattern, sorted.
 
     Args:
         pattern: With the wildcards of a shell: `resnet*`, `*v2`.
+        weights: Whether to list published weights (`resnet50.a1_in1k`) instead of the models; the pattern
+            then matches either the model or the whole name.
 
     Returns:
         Names for `create_model`; empty if none matches.
     """
-    return sorted(fnmatch.filter(CONSTRUCTORS, pattern))
+    if not weights:
+        return sorted(fnmatch.filter(CONSTRUCTORS, pattern))
+    return sorted(
+        entry.name
+        for entry in entries()
+        if fnmatch.fnmatchcase(entry.name, pattern) or fnmatch.fnmatchcase(entry.model, pattern)
+    )
 
 
 def get_spec(name: str) -> Spec:
@@ -43,7 +64,9 @@ def create_model(name: str, **arguments: Any) -> keras.Model:
     """Builds a model by its name, for programs that read it from a command line or a file.
 
     Args:
-        name: One of `list_models()`.
+        name: One of `list_models()`, or with a tag one of `list_models(weights=True)`: "resnet50.a1_in1k".
+            Also timm's "legacy_xception" and slim's "inception_v1", which are other numbers of our "xception"
+            and "googlenet".
         arguments: Those of the constructor, e.g. `keras_archs.ResNet50`.
 
     Returns:
@@ -53,5 +76,11 @@ def create_model(name: str, **arguments: Any) -> keras.Model:
         ValueError: If there is no such model, or from the constructor.
         TypeError: If the constructor has no such argument.
     """
-    check_choice("name", name, list_models())
-    return CONSTRUCTORS[name](**arguments)
+    key, _, tag = str(name).partition(".")
+    if key in ALIASES:
+        key, convention = ALIASES[key]
+        arguments = {"weights": None, "convention": convention, **arguments}
+    check_choice("name", key if tag else name, [*list_models(), *ALIASES])
+    if tag:
+        arguments = {**arguments, "weights": tag}
+    return CONSTRUCTORS[key](**arguments)

@@ -1,4 +1,4 @@
-"""keras-archs: list, train, export, quickstart."""
+"""keras-archs: list, show, train, export, quickstart."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ def list_command(
     """List the models: name, image size, classes, preprocessing, weights; with --json their sources, too."""
     import_keras()
     from keras_archs import get_spec, list_models
-    from keras_archs.weights import PUBLISHED
+    from keras_archs.weights import entries
 
     names = list_models(pattern)
     if not names:
@@ -44,8 +44,10 @@ def list_command(
             "name": name,
             "size": spec.size,
             "classes": spec.classes,
+            "convention": "/".join(spec.conventions),
             "preprocessing": spec.preprocessing,
-            "weights": "imagenet" if name in PUBLISHED else None,
+            "weights": best.tag if (best := next(iter(entries(name)), None)) else None,
+            "top1": f"{best.top1:.2f}@{best.top1_size}" if best and best.top1 else None,
             "source": spec.source,
         }
         for name, spec in ((name, get_spec(name)) for name in names)
@@ -58,6 +60,24 @@ def list_command(
     for row in rows:
         table.add_row(*("-" if row[name] is None else str(row[name]) for name in columns))
     Console().print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A name of `keras-archs list`.")],
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width of the image; by default the model's.")
+    ] = None,
+    draw: Annotated[Path | None, typer.Option(help="SVG file for a picture of the network.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a model comes from, and what each stage costs and sees; with --json each layer, too."""
+    if draw and draw.suffix.lower() != ".svg":
+        raise typer.BadParameter(f"{str(draw)!r} must end in .svg.", param_hint="--draw")
+    import_keras()
+    from keras_archs_cli.show import show_model
+
+    show_model(name, size, draw, as_json)
 
 
 @app.command()

@@ -11,15 +11,40 @@ import converters
 import keras_archs
 
 CONSTRUCTORS = """
-    Plain18 Plain20 Plain32 Plain34 Plain44 Plain56 Plain110 ResNet18 ResNet20 ResNet32 ResNet34 ResNet44
-    ResNet50 ResNet50V2 ResNet56 ResNet101 ResNet101V2 ResNet110 ResNet152 ResNet152V2 InceptionResNetV2
-    InceptionV3 VGG16 VGG19 Xception
+    VGG11 VGG11BN VGG13 VGG13BN VGG16 VGG16BN VGG19 VGG19BN BiT_R50x1 BiT_R50x3 BiT_R101x1 BiT_R101x3
+    BiT_R152x2 BiT_R152x4 ECAResNeXt26T_32x4d ECAResNeXt50T_32x4d ECAResNet26T ECAResNet50D ECAResNet50T
+    ECAResNet101D ECAResNet200D ECAResNet269D ECAResNetLight GoogLeNet GoogLeNet2014 InceptionResNetV1
+    InceptionResNetV2 InceptionV1 InceptionV2 InceptionV3 InceptionV4 Plain18 Plain20 Plain32 Plain34
+    Plain44 Plain56 Plain110 PreactResNet110 PreactResNet164 PreactResNet1001 ResNeXt50D_32x4d
+    ResNeXt50_32x4d ResNeXt101_32x4d ResNeXt101_32x8d ResNeXt101_32x16d ResNeXt101_32x32d ResNeXt101_64x4d
+    ResNet10 ResNet10T ResNet14T ResNet18 ResNet18D ResNet18V2 ResNet20 ResNet20OptionB ResNet20OptionC
+    ResNet26 ResNet26D ResNet26T ResNet32 ResNet32OptionB ResNet32OptionC ResNet34 ResNet34D ResNet34V2
+    ResNet44 ResNet44OptionB ResNet44OptionC ResNet50 ResNet50C ResNet50D ResNet50GN ResNet50S ResNet50T
+    ResNet50V2 ResNet56 ResNet56OptionB ResNet56OptionC ResNet101 ResNet101C ResNet101D ResNet101S
+    ResNet101V2 ResNet110 ResNet110OptionB ResNet110OptionC ResNet152 ResNet152C ResNet152D ResNet152S
+    ResNet152V2 ResNet200 ResNet200D ResNet200V2 ResNet1202 ResNet1202OptionB ResNet1202OptionC
+    ResNetAA34D ResNetAA50 ResNetAA50D ResNetAA101D ResNetBlur18 ResNetBlur50 ResNetBlur50D ResNetBlur101D
+    ResNetRS50 ResNetRS101 ResNetRS152 ResNetRS200 ResNetRS270 ResNetRS350 ResNetRS420 ResNetV2_18
+    ResNetV2_18D ResNetV2_34 ResNetV2_34D ResNetV2_50 ResNetV2_50D ResNetV2_50D_GN ResNetV2_50T
+    ResNetV2_101 ResNetV2_101D ResNetV2_152 ResNetV2_152D SENet154 SEResNeXt26D_32x4d SEResNeXt26T_32x4d
+    SEResNeXt50_32x4d SEResNeXt101D_32x8d SEResNeXt101_32x4d SEResNeXt101_32x8d SEResNeXt101_64x4d
+    SEResNeXtAA101D_32x8d SEResNeXtAA201D_32x8d SEResNet18 SEResNet34 SEResNet50 SEResNet50T SEResNet101
+    SEResNet152 SEResNet152D SEResNet200D SEResNet269D SEResNetAA50D WideResNet16_4 WideResNet16_8
+    WideResNet28_2 WideResNet28_10 WideResNet40_2 WideResNet40_4 WideResNet50_2 WideResNet101_2 Xception
+    Xception41 Xception41P Xception65 Xception65P Xception71
 """.split()
-ARGUMENTS = "include_top weights input_tensor input_shape pooling classes classifier_activation name".split()
+ARGUMENTS = """
+    include_top weights input_tensor input_shape pooling classes classifier_activation name
+    convention include_preprocessing features_only out_indices output_stride aux_heads drop_rate
+    drop_path_rate zero_init_residual kernel_regularizer
+""".split()
 
 
 def test_public_names():
-    others = "blocks create_model decode_predictions get_spec list_models preprocess_input training".split()
+    others = """
+        analysis blocks create_model decode_predictions freeze get_spec list_models preprocess_input
+        replace_classifier training unfreeze
+    """.split()
     assert sorted(keras_archs.__all__) == sorted(CONSTRUCTORS + others)
     assert all(hasattr(keras_archs, name) for name in keras_archs.__all__)
 
@@ -31,7 +56,15 @@ def test_signatures():
     for name in CONSTRUCTORS:
         assert parameters(getattr(keras_archs, name)) == ARGUMENTS
     assert parameters(keras_archs.create_model) == ["name", "arguments"]
-    assert parameters(keras_archs.list_models) == ["pattern"]
+    assert parameters(keras_archs.list_models) == ["pattern", "weights"]
+    assert parameters(keras_archs.freeze) == ["model", "until"]
+    assert parameters(keras_archs.unfreeze) == ["model", "since", "batch_norm"]
+    assert parameters(keras_archs.replace_classifier) == [
+        "model",
+        "classes",
+        "classifier_activation",
+        "drop_rate",
+    ]
     assert parameters(keras_archs.get_spec) == ["name"]
     assert parameters(keras_archs.preprocess_input) == ["x", "model"]
     assert parameters(keras_archs.decode_predictions) == ["predictions", "top"]

@@ -1,9 +1,9 @@
 """A weights file loads exactly or is refused, and then nothing has changed."""
 
 import hashlib
-import inspect
 import shutil
 import zipfile
+from dataclasses import replace
 
 import h5py
 import keras
@@ -12,7 +12,8 @@ import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
 import keras_archs
-from keras_archs.weights import WeightsError, load_file, manifest
+from keras_archs.weights import WeightsError, find, load_file
+from keras_archs.weights.download import BASE_URLS
 
 
 @pytest.fixture(scope="module")
@@ -193,9 +194,9 @@ def test_many_differences_are_cut(tmp_path, refused):
 
 def test_paths(tmp_path, refused):
     refused(tmp_path / "none.h5", "nor the path of an existing file", ValueError)
-    refused(tmp_path, "nor the path of an existing file", ValueError)
-    (tmp_path / "x.pth").write_bytes(b"pickle")
-    refused(tmp_path / "x.pth", "unknown suffix; accepted: .weights.h5", ValueError)
+    refused(tmp_path, "unknown suffix", ValueError)
+    (tmp_path / "x.pkl").write_bytes(b"pickle")
+    refused(tmp_path / "x.pkl", "unknown suffix; accepted: .weights.h5", ValueError)
 
 
 @pytest.fixture
@@ -204,15 +205,14 @@ def published(tmp_path, monkeypatch):
     monkeypatch.setattr("keras.src.backend.config.keras_home", lambda: str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()
     (tmp_path / "server" / "resnet").mkdir(parents=True)
-    monkeypatch.setattr(manifest, "BASE_URL", f"file://{tmp_path}/server/")
+    monkeypatch.setitem(BASE_URLS, "keras", f"file://{tmp_path}/server/")
     theirs = keras.applications.ResNet50(weights=None, include_top=False)
-    entry = manifest.PUBLISHED["resnet50"]
-    path = tmp_path / "server" / "resnet" / entry.file(False)[0]
+    entry = find("resnet50", "imagenet")
+    path = tmp_path / "server" / entry.notop
     with h5py.File(path, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, theirs)
-    md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    entry = manifest.Published(entry.folder, entry.stem, entry.top_md5, md5)
-    monkeypatch.setitem(manifest.PUBLISHED, "resnet50", entry)
+    entry = replace(entry, notop_hash=f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}")
+    monkeypatch.setattr("keras_archs.weights.source.find", lambda model, weights: entry)
     return theirs, path
 
 
@@ -234,21 +234,3 @@ def test_imagenet_with_a_wrong_hash(published):
 def test_imagenet_without_a_connection(published):
     with pytest.raises(WeightsError, match=r"URL fetch failure(.|\n)*Without a connection, put the file"):
         keras_archs.ResNet50()
-
-
-def test_manifest_holds_the_hashes_of_keras():
-    """Against the constants in Keras' own sources."""
-    from keras.src.applications import inception_resnet_v2, inception_v3, resnet, vgg16, vgg19, xception
-
-    modules = (resnet, inception_v3, inception_resnet_v2, xception, vgg16, vgg19)
-    sources = "".join(inspect.getsource(module) for module in modules)
-    assert len(manifest.PUBLISHED) == 11
-    for entry in manifest.PUBLISHED.values():
-        assert entry.top_md5 in sources
-        assert entry.notop_md5 in sources
-    assert f"{manifest.BASE_URL}resnet/" == resnet.BASE_WEIGHTS_PATH
-    for model in ("inception_v3", "xception", "vgg16", "vgg19"):
-        entry = manifest.PUBLISHED[model]
-        module = next(m for m in modules if m.__name__.endswith(model))
-        for include_top, theirs in ((True, module.WEIGHTS_PATH), (False, module.WEIGHTS_PATH_NO_TOP)):
-            assert f"{manifest.BASE_URL}{entry.folder}/{entry.file(include_top)[0]}" == theirs

@@ -20,16 +20,11 @@ import keras
 import ml_dtypes
 import numpy as np
 
-from keras_archs.choices import nearest
+from keras_archs.weights.adapt import adapted_channels
+from keras_archs.weights.errors import WeightsError, check_file, refusal
 
-SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
-SHOWN = 8
 # Classes of residual sums as the files spell them: of Keras, of this package, of keras.applications.
-SUMS = ("add", "scaled_add", "custom_scale_layer")
-
-
-class WeightsError(ValueError):
-    """A weights file that can't be read, or that does not fit the model."""
+SUMS = ("add", "scaled_add", "stochastic_add", "custom_scale_layer")
 
 
 @dataclass(frozen=True)
@@ -57,36 +52,14 @@ class Match:
     sums: tuple[int, int] | None
 
 
-def check_file(path: str | Path) -> Path:
-    """Checks that a path names an existing file of a known format.
-
-    Args:
-        path: What the user gave as `weights`.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: If there is no such file, or if its suffix is unknown.
-    """
-    if not isinstance(path, str | Path):
-        raise ValueError(f"weights={path!r} is not accepted: give None, 'imagenet' or a path.")
-    if not Path(path).is_file():
-        raise ValueError(
-            f"weights={str(path)!r} is neither None, 'imagenet' nor the path of an existing file."
-            f"{nearest(path, ['imagenet'])}"
-        )
-    if not str(path).endswith(SUFFIXES):
-        raise ValueError(f"weights={str(path)!r} has an unknown suffix; accepted: {', '.join(SUFFIXES)}.")
-    return Path(path)
-
-
-def load_file(model: keras.Model, path: str | Path) -> None:
+def load_file(model: keras.Model, path: str | Path, adapts: bool = False) -> None:
     """Loads a weights file into a model, all of it or nothing.
 
     Args:
         model: A built model.
         path: A `.weights.h5`, legacy `.h5` or `.keras` file.
+        adapts: Whether the classifier may have another number of classes, which then stays as it is, and the
+            image another number of channels, to which the first kernel is adapted.
 
     Raises:
         ValueError: If there is no such file.
@@ -98,17 +71,28 @@ def load_file(model: keras.Model, path: str | Path) -> None:
             match = _read(file, model)
     except Exception as error:  # h5py, zipfile and zlib raise nearly anything on damaged files
         raise WeightsError(f"weights={str(path)!r} is damaged or no Keras weights file: {error}") from error
+    if adapts:
+        match = _adapted(match)
     differences = _differences(match)
     if differences:
-        shown = "\n  ".join(differences[:SHOWN])
-        more = f"\n  and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-        raise WeightsError(
-            f"weights={str(path)!r} does not fit the model {model.name!r}; nothing was loaded:"
-            f"\n  {shown}{more}"
-        )
+        raise refusal(path, model.name, differences)
     for target, stored in zip(match.targets, match.stored, strict=True):
         for variable, array in zip(target.variables, stored.arrays, strict=True):
             variable.assign(array)
+
+
+def _adapted(match: Match) -> Match:
+    """Without the classifier if its classes differ; with the first kernel for the model's channels."""
+    stored, targets = list(match.stored), list(match.targets)
+    if len(stored) == len(targets) and targets[-1].name == "predictions":
+        ours, theirs = targets[-1].variables[-1].shape, stored[-1].arrays[-1].shape
+        if tuple(ours) != theirs:
+            stored, targets = stored[:-1], targets[:-1]
+    channels = targets[0].variables[0].shape[2]
+    if stored and channels != 3 and stored[0].arrays[0].shape[2:3] == (3,):
+        kernel, *others = stored[0].arrays
+        stored[0] = Stored(stored[0].name, [adapted_channels(kernel, channels), *others])
+    return Match(stored, targets, match.sums)
 
 
 @contextmanager

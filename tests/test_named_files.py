@@ -1,0 +1,183 @@
+"""A file of named tensors loads exactly or is refused, and then nothing has changed."""
+
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from golden.values import parameter
+from safetensors.numpy import save_file
+
+import keras_archs
+from keras_archs.weights import WeightsError, find
+from keras_archs.weights.adapt import adapted_channels
+from keras_archs.weights.layouts import layout
+
+RNG = np.random.default_rng(0)
+
+
+def state(model, layouts, classes=1000):
+    """What a PyTorch file of the model holds, from the golden rule, for our layers and their layout."""
+    tensors = {}
+    for layer in model.layers:
+        module = layouts(layer.name) if layer.weights else None
+        for variable in layer.weights:
+            kind, shape = variable.name, tuple(variable.shape)
+            name = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean"}.get(kind, kind)
+            name = {"moving_variance": "running_var", "kernel": "weight"}.get(name, name)
+            shape = (
+                {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(shape))
+                and tuple(shape[i] for i in {4: (3, 2, 0, 1), 2: (1, 0)}[len(shape)])
+            ) or shape
+            tensors[f"{module}.{name}"] = parameter(f"{module}.{name}", shape)
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def resnet18():
+    model = keras_archs.ResNet18()
+    (rules,) = keras_archs.get_spec("resnet18").layouts["torch"]
+    return state(model, rules)
+
+
+@pytest.fixture
+def saved(resnet18, tmp_path):
+    """Saves the tensors of ResNet-18, changed as asked, and gives the path."""
+
+    def save(without=(), **changes):
+        tensors = {name: value for name, value in resnet18.items() if name not in without} | changes
+        save_file(tensors, tmp_path / "model.safetensors")
+        return tmp_path / "model.safetensors"
+
+    return save
+
+
+@pytest.fixture
+def published(saved, monkeypatch):
+    """ResNet-18's default entry, downloaded from nowhere."""
+    monkeypatch.setattr("keras_archs.weights.download", lambda entry, include_top: saved())
+
+
+def refused(path, message, name="resnet18", error=WeightsError, **arguments):
+    with pytest.raises(error, match=message):
+        keras_archs.create_model(name, weights=path, **arguments)
+
+
+def test_every_tensor_lands(saved, resnet18):
+    model = keras_archs.ResNet18(weights=saved())
+    kernel = model.get_layer("conv3_block1_0_conv").kernel
+    np.testing.assert_array_equal(kernel, resnet18["layer2.0.downsample.0.weight"].transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(model.get_layer("predictions").kernel, resnet18["fc.weight"].T)
+    norm = model.get_layer("conv5_block2_2_bn")
+    for name, variable in (("weight", norm.gamma), ("bias", norm.beta)):
+        np.testing.assert_array_equal(variable, resnet18[f"layer4.1.bn2.{name}"])
+    np.testing.assert_array_equal(norm.moving_variance, resnet18["layer4.1.bn2.running_var"])
+
+
+def test_without_the_classifier(saved, resnet18):
+    model = keras_archs.ResNet18(weights=saved(), include_top=False)
+    np.testing.assert_array_equal(
+        model.get_layer("conv1_conv").kernel, resnet18["conv1.weight"].transpose(2, 3, 1, 0)
+    )
+    features = keras_archs.ResNet18(weights=saved(), features_only=True)
+    np.testing.assert_array_equal(features.get_layer("conv1_bn").gamma, resnet18["bn1.weight"])
+
+
+def test_refusals(saved, resnet18):
+    refused(
+        saved(without=["layer3.1.bn2.bias"]), r"layer3\.1\.bn2\.bias is missing \(for conv4_block2_2_bn\)"
+    )
+    refused(saved(more=np.zeros((2, 3), "float32")), r"more \(2x3\) is not in the model")
+    wrong = np.zeros((64, 3, 5, 5), "float32")
+    refused(saved(**{"conv1.weight": wrong}), r"conv1\.weight: 64x3x5x5 in the file, 64x3x7x7 in the model")
+    bad = resnet18["bn1.weight"].copy()
+    bad[3] = np.nan
+    refused(saved(**{"bn1.weight": bad}), r"bn1\.weight has values that are not finite")
+    refused(saved(), "62 of 102 names fit: the file is of another variant|is missing", name="resnet34")
+    refused(saved(), "No name fits: the file is of another family", name="resnetv2_18")
+    refused(saved(), "which has no resnet18v2; lineages of resnet18v2: keras, slim", "resnet18v2", ValueError)
+    refused(saved(), "convention='keras' does not fit", "resnet50", ValueError, convention="keras")
+    refused(saved(), r"fc\.weight: 1000x512 in the file, 7x512 in the model", classes=7)
+    refused(saved(), "64x3x7x7 in the file, 64x1x7x7 in the model", input_shape=(64, 64, 1))
+
+
+def test_a_refused_file_changes_nothing(saved, resnet18, monkeypatch):
+    models = []
+    load = keras_archs.assemble.load
+    monkeypatch.setattr(
+        "keras_archs.assemble.load",
+        lambda model, *rest: (models.append((model, model.get_weights())), load(model, *rest)),
+    )
+    last = {"fc.bias": np.full(1000, np.inf, "float32")}
+    refused(saved(**last), "not finite")
+    refused(saved(without=["fc.bias"]), "is missing")
+    for model, before in models:
+        assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), before, strict=True))
+    assert len(models) == 2
+
+
+@pytest.mark.parametrize("size", [0, 5, 1000, 40_000_000])
+def test_a_truncated_file(saved, size):
+    path = saved()
+    path.write_bytes(path.read_bytes()[:size])
+    refused(path, "is damaged or of another format")
+
+
+def test_half_precision_loads(saved, resnet18):
+    path = saved(**{name: value.astype("float16") for name, value in resnet18.items()})
+    model = keras_archs.ResNet18(weights=path)
+    np.testing.assert_array_equal(
+        model.get_layer("conv1_bn").gamma, resnet18["bn1.weight"].astype("float16").astype("float32")
+    )
+
+
+def test_a_pickle_is_never_opened(tmp_path, monkeypatch):
+    (tmp_path / "x.pth").write_bytes(pickle.dumps({"a": 1}))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(pickle, "load", None)
+    monkeypatch.setattr(pickle, "Unpickler", None)
+    refused(tmp_path / "x.pth", "needs torch: pip install torch")
+
+
+def test_another_number_of_classes_keeps_all_but_the_classifier(published, resnet18):
+    model = keras_archs.ResNet18(weights="imagenet", classes=7)
+    assert model.output_shape == (None, 7)
+    np.testing.assert_array_equal(model.get_layer("conv5_block2_2_bn").beta, resnet18["layer4.1.bn2.bias"])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+def test_another_number_of_channels_adapts_the_first_kernel(published, resnet18, channels):
+    model = keras_archs.ResNet18(weights="a1_in1k", input_shape=(64, 64, channels))
+    kernel = resnet18["conv1.weight"].transpose(2, 3, 1, 0)
+    expected = kernel.sum(2, keepdims=True)
+    if channels > 1:
+        expected = np.stack([kernel[:, :, i % 3] for i in range(channels)], 2) * (3 / channels)
+    np.testing.assert_allclose(model.get_layer("conv1_conv").kernel, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.sum(adapted_channels(kernel, 6), 2), np.sum(kernel, 2), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_an_entry_brings_its_lineage(monkeypatch):
+    monkeypatch.setattr("keras_archs.assemble.load", lambda *arguments: None)
+    model = keras_archs.ResNet50(weights="timm/resnet50.a1_in1k")
+    assert model.get_layer("conv3_block1_2_conv").strides == (2, 2)
+    assert not model.get_layer("conv3_block1_2_conv").use_bias
+    assert model.get_layer("conv1_bn").epsilon == 1e-5
+    assert keras_archs.preprocessing.preprocessing_mode(model) == "torch"
+    keras_v1 = keras_archs.ResNet50(weights="imagenet")
+    assert keras_v1.get_layer("conv3_block1_1_conv").strides == (2, 2)
+    assert keras_v1.get_layer("conv1_bn").epsilon == 1.001e-5
+    assert keras_archs.preprocessing.preprocessing_mode(keras_v1) == "caffe"
+    tagged = keras_archs.create_model("resnet50.tv2_in1k", include_top=False)
+    assert keras_archs.preprocessing.preprocessing_mode(tagged) == "torch"
+    legacy = keras_archs.create_model("legacy_xception", include_top=False)
+    assert legacy.get_layer("block2_sepconv1_bn").epsilon == 1e-5
+    assert find("xception", "timm/legacy_xception.tf_in1k").convention == "torch"
+
+
+def test_a_layout_fills_its_templates():
+    names = layout(((r"a(\d)_(x|y)", "b{1-1}.{2=x?left:right}.{1+2}"), (r"c(_z)?", "d{1=_z?!:}")))
+    assert names("a3_x") == "b2.left.5"
+    assert names("a1_y") == "b0.right.3"
+    assert (names("c"), names("c_z"), names("a1_xy"), names("e")) == ("d", "d!", None, None)

@@ -1,6 +1,7 @@
 """Input -> body -> head -> weights: what every constructor does, written once."""
 
 import gc
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from keras_archs.modes import preprocess_layer
 from keras_archs.weights import Layout, entries, load, resolve
 
 CLASSIFIER = "predictions"
+RECURSION_LIMIT = 20_000  # ResNet-1202 has 4,000 layers one behind the other
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ HeadBuilder = Callable[[Tensor, Head], Tensor]
 
 class Builder(Protocol):
     """A public constructor: keras.applications' arguments, names and order, then keywords of our own."""
+
+    __name__: str
 
     def __call__(  # noqa: PLR0913
         self,
@@ -218,7 +222,7 @@ def constructor(
         stem = f"{key}_raw" if include_preprocessing else f"{key}_{source.preprocessing}"
         uid = keras.backend.get_uid(f"{stem}_input")
         image = layers.Input(shape, name=f"{stem}_input_{uid}") if input_tensor is None else input_tensor
-        with _collector_paused():
+        with _building():
             features = body(
                 preprocess_layer(source.preprocessing)(image) if include_preprocessing else image, row
             )
@@ -280,13 +284,15 @@ def _regularize(model: keras.Model, regularizer: Any) -> None:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keeps the garbage collector from looking for cycles: building allocates much and frees nothing."""
-    enabled = gc.isenabled()
+def _building() -> Iterator[None]:
+    """No search for garbage: building frees nothing. Deep recursion: Keras walks networks recursively."""
+    enabled, limit = gc.isenabled(), sys.getrecursionlimit()
     gc.disable()
+    sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
     try:
         yield
     finally:
+        sys.setrecursionlimit(limit)
         if enabled:
             gc.enable()
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from keras_archs_cli.quiet import import_keras
 
@@ -31,35 +30,11 @@ def list_command(
     pattern: Annotated[str, typer.Argument(help="With wildcards, e.g. 'resnet*'.")] = "*",
     as_json: AsJson = False,
 ) -> None:
-    """List the models: name, image size, classes, preprocessing, weights; with --json their sources, too."""
+    """List the models with their parameters, multiply-accumulates, lineages and published weights."""
     import_keras()
-    from keras_archs import get_spec, list_models
-    from keras_archs.weights import entries
+    from keras_archs_cli.zoo import list_zoo
 
-    names = list_models(pattern)
-    if not names:
-        raise ValueError(f"pattern={pattern!r} matches none of: {', '.join(list_models())}.")
-    rows = [
-        {
-            "name": name,
-            "size": spec.size,
-            "classes": spec.classes,
-            "convention": "/".join(spec.conventions),
-            "preprocessing": spec.preprocessing,
-            "weights": best.tag if (best := next(iter(entries(name)), None)) else None,
-            "top1": f"{best.top1:.2f}@{best.top1_size}" if best and best.top1 else None,
-            "source": spec.source,
-        }
-        for name, spec in ((name, get_spec(name)) for name in names)
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    *columns, _source = rows[0]  # too long for a line
-    table = Table(*columns, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*("-" if row[name] is None else str(row[name]) for name in columns))
-    Console().print(table)
+    list_zoo(pattern, as_json)
 
 
 @app.command()

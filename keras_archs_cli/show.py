@@ -40,7 +40,8 @@ def show_model(name: str, size: int | None, drawing: Path | None, as_json: bool)
         raise typer.BadParameter(f"{size} is too small: at least {spec.min_size}.", param_hint="--size")
     channels_first = keras.config.image_data_format() == "channels_first"
     shape = (3, size, size) if channels_first else (size, size, 3)
-    analysis = analyze(create_model(name, weights=None, input_shape=shape))
+    with keras.StatelessScope(initialize_variables=False):  # no memory for weights that nobody reads
+        analysis = analyze(create_model(name, weights=None, input_shape=shape))
     if drawing:
         draw(analysis, drawing)
     origin = {

@@ -122,14 +122,22 @@ def test_errors_are_one_message_and_a_code(cli, arguments, code, message):
 
 
 def test_list(cli):
-    code, out, err = cli("list", "*v2")
+    code, out, err = cli("list", "*_v2")
     assert (code, err) == (0, "")
-    names = [line.split()[0] for line in out.splitlines()]
-    assert names == ["name", "inception_resnet_v2", "resnet101v2", "resnet152v2", "resnet50v2"]
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["name", "inception_resnet_v2", "inception_v2"]
+    assert lines[1].split()[1:] == "55.87 13.16 299 keras torch slim tf 3 keras_in1k 80.3 299".split()
+    assert lines[2].split()[-3:] == ["-", "-", "-"]
+    assert max(map(len, lines)) <= 120
     rows = json.loads(cli("list", "--json")[1])
-    assert len(rows) == 25
-    assert rows[-1]["name"] == "xception"
-    assert rows[-1]["weights"] == "imagenet"
+    assert len(rows) == 158
+    row = next(row for row in rows if row["name"] == "resnet50")
+    assert row["weights"][:2] == ["keras_in1k", "a1_in1k"]
+    assert row["conventions"] == ["keras", "torch", "slim"]
+    assert row["constructor"] == "ResNet50"
+    code, out, err = cli("list", "resnt50")
+    assert (code, out) == (1, "")
+    assert "matches none of the 158 models. Did you mean 'resnet50'?" in err.replace("\n", " ")
 
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import keras_archs
-from keras_archs import assemble
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,10 +17,10 @@ def test_the_example(tmp_path, monkeypatch, capsys):
     base.set_weights([2 * w if w.ndim == 4 else w for w in base.get_weights()])  # features that don't vanish
     base.save_weights(path)
     asked = []
-    monkeypatch.setattr(assemble, "download", lambda *what: asked.append(what) or path)
+    monkeypatch.setattr("keras_archs.weights.download", lambda *what: asked.append(what) or path)
     monkeypatch.chdir(tmp_path)
     exec(compile(example.replace("epochs=3", "epochs=1"), "README.md", "exec"), {})
-    assert asked == [("xception", False)]
+    assert [(entry.name, include_top) for entry, include_top in asked] == [("xception.keras_in1k", False)]
     assert "top-1 agreement" in capsys.readouterr().out
     assert (tmp_path / "xception-int8" / "model.tflite").exists()
 

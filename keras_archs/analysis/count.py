@@ -40,6 +40,8 @@ BORDERS = (
     layers.Cropping2D,
     layers.Cropping3D,
 )
+# Their weights may be as large as a feature map and are used once for each of its numbers.
+POINTWISE = (layers.PReLU, layers.LayerNormalization)
 # Pixels in a line that one output of `UpSampling2D` mixes.
 TAPS = {"nearest": 1, "bilinear": 2, "bicubic": 4, "lanczos3": 6, "lanczos5": 10}
 
@@ -69,8 +71,9 @@ def analyze(model: keras.Model, input_size: int | tuple[int, ...] | None = None)
     Multiply-accumulates are those of convolutions and dense layers; biases, normalization, activations,
     pooling, sums and products of feature maps cost nothing here. Activations are the outputs of the same
     layers, as in Radosavovic et al. (2020), section 3.1 (arXiv:2003.13678). Receptive fields follow Araujo et
-    al. (2019), doi:10.23915/distill.00021; where branches meet, the largest counts. A gate, one number a
-    channel times a feature map, sees the whole image; it is left out, for it does not say where.
+    al. (2019), doi:10.23915/distill.00021; where branches meet, the largest counts. A branch through global
+    pooling, as a gate of squeeze-and-excite is, sees the whole image; where it meets a feature map it is left
+    out, for it does not say where.
 
     Nested models are opened, and a shared layer is counted at each call, its parameters once. Of several
     outputs the one with the most layers before it is analysed, with these layers: the main classifier and not
@@ -97,6 +100,8 @@ def analyze(model: keras.Model, input_size: int | tuple[int, ...] | None = None)
     calls = [_Call(None, graph.inputs[0].name, (), (), shape)]
     outputs = _walk(graph, [(image, 0)], "", calls)
     needed = max((_leading_to(calls, position) for _, position in outputs), key=len)
+    if len(needed) == 1:
+        raise ValueError(f"model={model.name!r} has no layers between its image and its output.")
 
     rows = _rows(needed, channels_first)
     last_map = next((row for row in reversed(rows) if row.stride), rows[0])
@@ -115,7 +120,7 @@ def analyze(model: keras.Model, input_size: int | tuple[int, ...] | None = None)
 def _graph(model: Any) -> Any:
     """The functional model inside a Sequential one, or the model itself."""
     graph = getattr(model, "_functional", model)
-    if not hasattr(graph, "_nodes_by_depth"):
+    if not isinstance(model, keras.Model) or not hasattr(graph, "_nodes_by_depth"):
         name = getattr(model, "name", model)
         raise ValueError(
             f"model={name!r} of class {type(model).__name__} has no graph of layers; analyze needs a "
@@ -204,7 +209,10 @@ def _outputs(
         if not all(size and size > 0 for spec in outputs for size in spec.shape[1:]):
             raise ValueError(f"it would put out {outputs[0].shape[1:]}")
     except Exception as error:  # layers have errors of many kinds for the same thing
-        raise ValueError(f"An image of {input_shape} does not fit layer {name!r}: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise ValueError(
+            f"input_size: an image of {input_shape} does not fit layer {name!r}: {reason}."
+        ) from error
     return outputs
 
 
@@ -305,7 +313,7 @@ def _reach(call: _Call, kind: str, inputs: list[_Reach | None], channels_first: 
         ones = (1,) * (len(call.output_shape) - 1)
         return _Reach(ones, ones) if ones else None
     maps = [reach for reach in inputs if reach]
-    if not maps or kind.startswith("global"):
+    if not maps:
         return None
     reach = _Reach(
         tuple(map(max, *(r.field for r in maps))) if len(maps) > 1 else maps[0].field,
@@ -366,6 +374,8 @@ def _cost(call: _Call, kind: str, channels: int) -> tuple[int, int]:
     if kind == "transposed":
         inputs = math.prod(call.input_shapes[0]) // layer.kernel.shape[-1]
         return inputs * math.prod(layer.kernel.shape), outputs
+    if isinstance(layer, POINTWISE):
+        return 0, 0
     shapes = [weight.shape for weight in getattr(layer, "weights", [])]
     if any(math.prod(shape) > max(shape, default=1) for shape in shapes):
         raise ValueError(

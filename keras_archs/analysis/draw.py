@@ -123,8 +123,8 @@ def _label(stage: Stage) -> str:
     """Name, output and cost of a stage, around y = 0."""
     first, _, last = stage.name.partition(" - ")
     room = LABELS - 20
-    too_long = last and text_width(stage.name, 13) > room
-    names = [fitted(words, 13, room) for words in ((f"{first} -", last) if too_long else (stage.name,))]
+    too_long = last and text_width(stage.name, 13, bold=True) > room
+    names = [fitted(words, 13, True, room) for words in ((f"{first} -", last) if too_long else (stage.name,))]
     sees = "the whole image" if stage.receptive_field is None else square(stage.receptive_field)
     facts = [
         times(stage.output_shape),

@@ -237,7 +237,7 @@ def _framed(figure: Figure, title: str, count: int) -> Figure:
     """A frame with a title and, if it stands for several, their number."""
     pad, header = 8.0, 20.0
     number = f"× {count}" if count > 1 else ""
-    titles = text_width(title, 11) + text_width(number, 14) + (10 if title and number else 0)
+    titles = text_width(title, 11) + text_width(number, 14, bold=True) + (10 if title and number else 0)
     width = max(figure.width, titles) + 2 * pad
     up, down = figure.up + header, figure.down + pad
     start = (width - figure.width) / 2

@@ -94,13 +94,10 @@ def _opened(chain: Chain, stride: Extent | None) -> Iterator[Element]:
         else:
             for branch in sorted(element.branches, key=len):
                 yield from _opened(branch, stride)
-            yield replace(element, layers=_without(element.layers, element.inside), branches=())
+            inside = set(element.inside)
+            rest = tuple(layer for layer in element.layers if layer not in inside)
+            yield replace(element, layers=rest, branches=())
         stride = element.main.stride
-
-
-def _without(layers: Iterable[Layer], others: Iterable[Layer]) -> tuple[Layer, ...]:
-    names = {layer.name for layer in others}
-    return tuple(layer for layer in layers if layer.name not in names)
 
 
 def _chain(layers: Sequence[Layer], start: int, end: int) -> Chain:
@@ -155,11 +152,8 @@ def _units(items: Iterable[Layer | Element]) -> Chain:
         element = item if isinstance(item, Element) else Element((item,), (item,))
         element = replace(element, layers=(*waiting, *element.layers))
         waiting = []
-        if (
-            elements
-            and _is_pointwise(element)
-            and [layer.kind for layer in elements[-1].mains] == ["depthwise"]
-        ):
+        before = [layer.kind for layer in elements[-1].mains] if elements else []
+        if before == ["depthwise"] and _is_pointwise(element):
             depthwise = elements.pop()
             element = Element((*depthwise.layers, *element.layers), (*depthwise.mains, *element.mains))
         elements.append(element)

@@ -45,16 +45,16 @@ def circle(x: float, y: float, radius: float) -> str:
     return f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" fill="#ffffff" stroke="{INK}" stroke-width="1.5"/>'
 
 
-def text_width(words: str, size: float = 12) -> float:
+def text_width(words: str, size: float = 12, bold: bool = False) -> float:
     """About the width of a line of text: fonts differ, so it is that of a wide one."""
-    return size * sum(0.4 if character in NARROW else 0.63 for character in words)
+    return (1.1 if bold else 1.0) * size * sum(0.4 if character in NARROW else 0.63 for character in words)
 
 
-def fitted(words: str, size: float, room: float) -> str:
+def fitted(words: str, size: float, bold: bool, room: float) -> str:
     """A line of text, or its end if it is too long for its room: there names differ."""
-    if text_width(words, size) <= room:
+    if text_width(words, size, bold) <= room:
         return words
-    while text_width(f"...{words}", size) > room:
+    while text_width(f"...{words}", size, bold) > room:
         words = words[1:]
     return f"...{words}"
 

@@ -411,6 +411,8 @@ SLIM_INCEPTION_RESNET_V1 = layout(
         *_stem("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3", "4b_3x3", unit="(_bn)?", bn="_bn"),
         *_slim_inception_resnet((5, 10, 6), _IR_BRANCHES),
         *_IR_COMMON,
+        # facenet's embedding stands between features and classes: no layer of ours, and none to miss.
+        (r"fc1", "Bottleneck"),
         (r"predictions", "Logits"),
     )
 )

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 
 import keras
@@ -69,7 +72,7 @@ BY_HAND = {
     "dense on a map": (layers.Dense(6), H * W * C * 6, H * W * 6),
     "standardized": (keras_archs.layers.StandardizedConv2D(6, 3), 10 * 8 * 9 * C * 6, 10 * 8 * 6),
     "normalization": (layers.GroupNormalization(4), 0, 0),
-    "activation": (layers.PReLU(shared_axes=[1, 2]), 0, 0),
+    "activation": (layers.PReLU(), 0, 0),
     "pooling": (layers.AveragePooling2D(2), 0, 0),
 }
 
@@ -196,6 +199,8 @@ ERRORS = {
     "float": (lambda: lonely(layers.Conv2D(2, 3)), 8.0, "input_size=8.0 must be"),
     "small": (lambda: lonely(layers.Conv2D(2, 5, name="wide")), 4, r"\(4, 4, 3\) does not fit layer 'wide'"),
     "flat": (lambda: small("channels_last"), 32, r"\(32, 32, 3\) does not fit layer 'dense'.* \(320,\)"),
+    "empty": (lambda: lonely(lambda image: image), None, "model='lonely' has no layers"),
+    "no model": (lambda: "resnet50", None, "model='resnet50' of class str has no graph of layers"),
     "inputs": (two_inputs, None, "model='pair' has 2 inputs"),
     "graph": (lambda: Subclassed(name="sub"), None, "model='sub' of class Subclassed has no graph of layers"),
     "inner": (
@@ -220,6 +225,22 @@ def test_resnet152_takes_less_than_a_second():
     start = time.perf_counter()
     analyze(model)
     assert time.perf_counter() - start < 1
+
+
+def test_it_needs_no_tensorflow(tmp_path):
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "import keras, keras_archs\n"
+        "from keras_archs.analysis import analyze, draw\n"
+        "analysis = analyze(keras_archs.ResNet20(weights=None))\n"
+        "print(keras.backend.backend(), analysis.macs, draw(analysis, sys.argv[1]))"
+    )
+    path = str(tmp_path / "resnet20.svg")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, env=environment
+    )
+    assert result.stdout.split() == ["jax", "40551040", path]
 
 
 def test_totals_are_those_of_stages_and_layers():

@@ -105,7 +105,7 @@ def test_gates_are_boxes(pictures):
 
 NAMES = [
     "resnet50", "plain34", "resnet50v2", "resnet20", "inception_v3", "inception_resnet_v2", "xception",
-    "vgg16", "DenseNet121", "EfficientNetB0", "MobileNet",
+    "vgg16", "DenseNet121", "EfficientNetB0", "MobileNet", "ConvNeXtTiny",
 ]  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def test_everything_is_on_the_page_and_readable(pictures, name):
         if element.tag == f"{SVG}text":
             size = float(element.get("font-size"))
             start = x + float(element.get("x"))
-            length = text_width(element.text, size)
+            length = text_width(element.text, size, bold=element.get("font-weight") == "bold")
             start -= {"start": 0, "middle": length / 2, "end": length}[element.get("text-anchor")]
             assert size >= 11
             assert 0 <= start <= start + length <= width, element.text

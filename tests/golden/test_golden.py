@@ -10,6 +10,7 @@ from golden.values import image, parameter
 from safetensors.numpy import save_file
 
 import keras_archs
+from keras_archs.analysis import analyze
 
 FOLDER = Path(__file__).parent
 OURS = {"legacy_xception": "xception"}
@@ -52,6 +53,7 @@ def test_logits(case):
     assert trainable == int(golden["parameters"])
 
     even, odd = map(int, golden["sizes"])
+    assert analyze(model, even).macs == int(golden["macs"])
     outputs = model(image(even))
     outputs = outputs if isinstance(outputs, list) else [outputs]
     assert_equal(outputs[0], golden["logits_even"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,23 +13,25 @@ from keras_archs.choices import check_choice
 from keras_archs.layers import channel_axis
 from keras_archs.modes import MODES
 from keras_archs.registry import SPECS, list_models
-from keras_archs.weights import fetch
+from keras_archs.weights import fetch, lineage_of
 
 CLASS_INDEX_URL = "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
 CLASS_INDEX_MD5 = "c2c37ea517e94d9795004a39431a14cb"
 
 
-def preprocessing_mode(model: str | keras.Model) -> str:
+def preprocessing_mode(model: str | keras.Model, weights: str | Path | None = None) -> str:
     """The preprocessing mode of a model.
 
     Args:
         model: A name of `list_models()`, a mode, or a model made by this package.
+        weights: What a model of this name is built with, as its constructor takes it; weights of another
+            lineage want another input.
 
     Returns:
         One of "caffe", "slim", "tf", "torch", "raw".
 
     Raises:
-        ValueError: If the name is unknown, or if the model is not one of ours.
+        ValueError: If the name or the weights are unknown, or if the model is not one of ours.
     """
     if isinstance(model, keras.Model):
         stem = getattr(model, "keras_archs_name", None) or _name_of_input(model)
@@ -42,7 +45,7 @@ def preprocessing_mode(model: str | keras.Model) -> str:
     if isinstance(model, str) and model in MODES:
         return model
     check_choice("model", model, [*list_models(), *MODES])
-    return SPECS[model].preprocessing
+    return lineage_of(model, weights, None, SPECS[model].conventions).preprocessing
 
 
 def _name_of_input(model: keras.Model) -> str:

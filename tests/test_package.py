@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import converters
@@ -98,9 +99,32 @@ def test_importing_the_builders_imports_nothing_heavy():
 def test_every_family_builds_without_tensorflow():
     code = (
         "import keras, keras_archs\n"
-        "for name in 'resnet20 resnet50v2 inception_v3 inception_resnet_v2 xception vgg16'.split():\n"
+        "names = 'resnet20 resnet50v2 inception_v3 inception_resnet_v2 xception vgg16'\n"
+        "for name in names.split():\n"
         "    model = keras_archs.create_model(name, weights=None, include_top=False)\n"
         "    print(keras.backend.backend(), model.count_params())\n"
     )
     expected = [271_098 - 650, 23_564_800, 21_802_784, 54_336_736, 20_861_480, 14_714_688]
     assert run(code).split("\n")[:-1] == [f"jax {count}" for count in expected]
+
+
+def test_the_layers_of_our_own_answer_the_same_on_jax(tmp_path):
+    """Blur, local response normalization, weight standardisation, preprocessing in the graph."""
+    arguments = {"weights": None, "include_top": False, "include_preprocessing": True, "pooling": "avg"}
+    names = "resnetblur18 googlenet_2014 resnetv2_50x1_bit ecaresnet50d xception41p".split()
+    x = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    np.save(tmp_path / "x.npy", x)
+    for name in names:
+        model = keras_archs.create_model(name, input_shape=(64, 64, 3), **arguments)
+        model.save(tmp_path / f"{name}.keras")
+        np.save(tmp_path / f"{name}.npy", model(x))
+    code = (
+        "import keras, keras_archs, numpy as np\n"
+        f"x = np.load('{tmp_path}/x.npy')\n"
+        f"for name in {names}:\n"
+        f"    y = keras.saving.load_model(f'{tmp_path}/{{name}}.keras')(x)\n"
+        f"    expected = np.load(f'{tmp_path}/{{name}}.npy')\n"
+        "    error = np.abs(np.asarray(y) - expected).max() / np.abs(expected).max()\n"
+        "    print(keras.backend.backend(), error < 1e-4)\n"
+    )
+    assert run(code).split("\n")[:-1] == ["jax True"] * len(names)

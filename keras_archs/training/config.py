@@ -19,7 +19,8 @@ class TrainConfig:
 
     Attributes:
         model: A name from `keras_archs.list_models()`.
-        weights: None, or a weights file of the same model and classes to start from.
+        weights: None, published weights ("imagenet" or a tag), or a weights file of the same model and
+            classes to start from.
         data: "digits" (8x8 handwritten digits that come with scikit-learn) or a folder of class sub-folders.
         image_size: Images are resized to image_size x image_size pixels, RGB.
         validation_share: Share of each class that picks the best epoch.

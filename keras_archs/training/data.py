@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_archs.choices import check_choice
-from keras_archs.preprocessing import preprocess_input
+from keras_archs.preprocessing import preprocess_input, preprocessing_mode
 from keras_archs.training.augment import augment
 from keras_archs.training.config import TrainConfig
 from keras_archs.training.images import read_image
@@ -56,6 +56,11 @@ class DataSplits:
     test: Split
     skipped: tuple[str, ...]
 
+    @property
+    def mode(self) -> str:
+        """What the model's weights expect of an image: a mode of `preprocess_input`."""
+        return preprocessing_mode(self.config.model, self.config.weights)
+
     def dataset(self, split: str, training: bool = False) -> "tf.data.Dataset":
         """Build the input pipeline of one split.
 
@@ -98,7 +103,7 @@ class DataSplits:
         chosen = items[:n]
         if chosen.ndim == 1:
             chosen = np.stack([read_image(path, self.config.image_size) for path in chosen])
-        return preprocess_input(chosen, self.config.model)
+        return preprocess_input(chosen, self.mode)
 
     def labels(self, split: str) -> np.ndarray:
         """Give the class numbers of one split.
@@ -146,7 +151,7 @@ class DataSplits:
         return augment(images, seed, self.config.flip), labels
 
     def _preprocess(self, images: "tf.Tensor", labels: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-        return preprocess_input(images, self.config.model), labels
+        return preprocess_input(images, self.mode), labels
 
 
 def load_data(config: TrainConfig, *, progress: bool | None = None) -> DataSplits:

@@ -10,7 +10,7 @@ from keras_archs.weights.errors import KERAS_SUFFIXES, WeightsError, check_file
 from keras_archs.weights.keras_files import load_file
 from keras_archs.weights.layouts import Layout
 from keras_archs.weights.named_files import Rules, load_named
-from keras_archs.weights.source import Source, resolve
+from keras_archs.weights.source import Source, lineage_of, resolve
 
 __all__ = [
     "Entry",
@@ -22,6 +22,7 @@ __all__ = [
     "entries",
     "fetch",
     "find",
+    "lineage_of",
     "load",
     "load_file",
     "resolve",

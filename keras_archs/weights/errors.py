@@ -1,5 +1,6 @@
 """What is wrong with a weights file, said so that a person can act on it."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ KERAS_SUFFIXES = (".weights.h5", ".h5", ".hdf5", ".keras")
 TORCH_SUFFIXES = (".safetensors", ".pth")
 # A TF-slim checkpoint is a prefix of files: model.ckpt.index, model.ckpt.data-00000-of-00001.
 SLIM_SUFFIXES = (".ckpt", ".ckpt.index")
+# The trainer appends its step: model.ckpt-250000.index.
+SLIM_NAME = re.compile(r".*\.ckpt(-\d+)?(\.index)?")
 SUFFIXES = (*KERAS_SUFFIXES, *TORCH_SUFFIXES, *SLIM_SUFFIXES)
 SHOWN = 8
 
@@ -31,10 +34,11 @@ def check_file(path: str | Path) -> Path:
     """
     if not isinstance(path, str | Path):
         raise ValueError(f"weights={path!r} is not accepted: give None, 'imagenet', a tag or a path.")
-    if not str(path).endswith(SUFFIXES):
+    slim = SLIM_NAME.fullmatch(Path(path).name)
+    if not slim and not str(path).endswith(SUFFIXES):
         raise ValueError(f"weights={str(path)!r} has an unknown suffix; accepted: {', '.join(SUFFIXES)}.")
-    there = Path(f"{path}.index") if str(path).endswith(".ckpt") else Path(path)
-    if not there.is_file() and not (str(path).endswith(".ckpt") and Path(path).is_file()):
+    # A prefix of index and data, or one file of TensorFlow's first format.
+    if not Path(path).is_file() and not (slim and Path(f"{path}.index").is_file()):
         raise ValueError(
             f"weights={str(path)!r} is neither None, 'imagenet', a tag nor the path of an existing file."
             f"{nearest(path, ['imagenet'])}"

@@ -7,6 +7,7 @@ which alone tells a residual network from its plain twin; all of them before the
 """
 
 import io
+import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,8 @@ import numpy as np
 from keras_archs.weights.adapt import adapted_channels
 from keras_archs.weights.errors import WeightsError, check_file, refusal
 
+# What changes a layer's answer without changing the shape of its weights.
+ARITHMETIC = ("strides", "dilation_rate", "epsilon")
 # Classes of residual sums as the files spell them: of Keras, of this package, of keras.applications.
 SUMS = ("add", "scaled_add", "stochastic_add", "custom_scale_layer")
 
@@ -73,7 +76,7 @@ def load_file(model: keras.Model, path: str | Path, adapts: bool = False) -> Non
         raise WeightsError(f"weights={str(path)!r} is damaged or no Keras weights file: {error}") from error
     if adapts:
         match = _adapted(match)
-    differences = _differences(match)
+    differences = _differences(match) or _other_arithmetic(path, model)
     if differences:
         raise refusal(path, model.name, differences)
     for target, stored in zip(match.targets, match.stored, strict=True):
@@ -93,6 +96,30 @@ def _adapted(match: Match) -> Match:
         kernel, *others = stored[0].arrays
         stored[0] = Stored(stored[0].name, [adapted_channels(kernel, channels), *others])
     return Match(stored, targets, match.sums)
+
+
+def _other_arithmetic(path: Path, model: keras.Model) -> list[str]:
+    """Strides and epsilons that a .keras file states otherwise: v1 and v1.5 have equal shapes.
+
+    The other formats hold numbers only. Files with other names of layers are not compared.
+    """
+    if path.suffix != ".keras":
+        return []
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))["config"]
+    stored = {layer["config"].get("name"): layer["config"] for layer in config.get("layers", ())}
+    pairs = [(layer.name, _as_json(layer.get_config()), stored.get(layer.name, {})) for layer in model.layers]
+    return [
+        f"{name}: {key}={theirs[key]} in the file, {ours[key]} in the model"
+        for name, ours, theirs in pairs
+        for key in ARITHMETIC
+        if key in ours and key in theirs and ours[key] != theirs[key]
+    ]
+
+
+def _as_json(config: dict[str, Any]) -> dict[str, Any]:
+    """What stands in a file: lists for tuples."""
+    return json.loads(json.dumps({key: config[key] for key in ARITHMETIC if key in config}))
 
 
 @contextmanager

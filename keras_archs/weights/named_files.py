@@ -184,9 +184,14 @@ def _slim_slots(layer: keras.Layer, scope: str, map_shape: Shape | None) -> list
 
 
 def _without_first(slot: Slot, count: int) -> Slot:
-    """The slot of a classifier whose file has `count` classes in front of the model's."""
-    shapes = tuple((*shape[:-1], shape[-1] + count) for shape in slot.shapes)
-    return replace(slot, shapes=shapes, convert=lambda tensor: slot.convert(tensor[..., count:]))
+    """The slot of a classifier whose file may have `count` classes in front of the model's."""
+    ahead = tuple((*shape[:-1], shape[-1] + count) for shape in slot.shapes)
+    classes = slot.shapes[0][-1]
+    return replace(
+        slot,
+        shapes=(*ahead, *slot.shapes),  # a classifier trained anew has none
+        convert=lambda tensor: slot.convert(tensor[..., -classes:]),
+    )
 
 
 def _adapted(slots: list[Slot], slim: bool) -> list[Slot]:

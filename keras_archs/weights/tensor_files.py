@@ -13,7 +13,16 @@ from keras_archs.weights.errors import WeightsError
 Shape = tuple[int, ...]
 # Beside the weights in a state_dict, and beside them in a checkpoint of slim's trainer.
 NO_WEIGHTS = (".num_batches_tracked", ".total_ops", ".total_params")
-SLIM_NO_WEIGHTS = ("global_step", "/Momentum", "/RMSProp", "/RMSProp_1", "/ExponentialMovingAverage", "/Adam")
+SLIM_NO_WEIGHTS = (
+    "global_step",
+    "mean_rgb",  # in the published resnet_v1 and vgg
+    "beta1_power",
+    "beta2_power",
+    "/ExponentialMovingAverage",
+    "/Momentum",
+    "/Adagrad",
+    *(f"/{slot}{end}" for slot in ("Adadelta", "Adam", "Ftrl", "RMSProp") for end in ("", "_1")),
+)
 # Training scripts wrap the state_dict in a dictionary with other things.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema")
 

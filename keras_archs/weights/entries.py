@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from keras_archs.choices import nearest
-from keras_archs.weights.errors import SUFFIXES
+from keras_archs.weights.errors import SLIM_NAME, SUFFIXES
 
 # Where timm calls an architecture by another name.
 TIMM_NAMES = {"legacy_xception": "xception"}
@@ -147,7 +147,7 @@ def find(model: str, weights: str | Path) -> Entry | None:
 
 def _is_path(weights: str) -> bool:
     rest = weights.removeprefix("timm/")
-    return weights.endswith(SUFFIXES) or "/" in rest or "\\" in rest
+    return bool(SLIM_NAME.fullmatch(weights)) or weights.endswith(SUFFIXES) or "/" in rest or "\\" in rest
 
 
 def _named(name: str) -> Entry | None:

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,6 +138,35 @@ def test_a_pickle_is_never_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(pickle, "load", None)
     monkeypatch.setattr(pickle, "Unpickler", None)
     refused(tmp_path / "x.pth", "needs torch: pip install torch")
+
+
+@pytest.fixture
+def torch():
+    """PyTorch, where it is installed (extra `parity`); nothing here depends on it."""
+    return pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_file_of_torch_loads(torch, resnet18, tmp_path, wrapped):
+    tensors = {name: torch.from_numpy(value) for name, value in resnet18.items()}
+    tensors["bn1.num_batches_tracked"] = torch.tensor(3)
+    if wrapped:
+        tensors = {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in tensors.items()}}
+    torch.save(tensors, tmp_path / "x.pth")
+    model = keras_archs.ResNet18(weights=tmp_path / "x.pth")
+    np.testing.assert_array_equal(model.get_layer("predictions").kernel, resnet18["fc.weight"].T)
+
+
+def test_a_file_of_torch_that_holds_code_is_refused(torch, tmp_path):
+    class Code:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"fc.weight": Code()}, tmp_path / "x.pth")
+    refused(tmp_path / "x.pth", "holds objects beside tensors, which are never opened")
+    assert not (tmp_path / "ran").exists()
+    torch.save([torch.ones(3)], tmp_path / "x.pth")
+    refused(tmp_path / "x.pth", "holds no state_dict")
 
 
 def test_another_number_of_classes_keeps_all_but_the_classifier(published, resnet18):

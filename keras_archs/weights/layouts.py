@@ -8,6 +8,7 @@ In the template `{1}` stands for the first group, `{1-1}` and `{1+1}` for its nu
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 Layout = Callable[[str], str | None]
 Rules = Iterable[tuple[str, str]]
@@ -16,10 +17,15 @@ FIELD = re.compile(r"\{(\d)(?:([+-]\d)|=([^?]*)\?([^:]*):([^}]*))?\}")
 
 def layout(rules: Rules) -> Layout:
     """Makes a layout of rules: the first whose pattern matches the whole name counts."""
-    patterns = [(re.compile(pattern), template) for pattern, template in rules]
+    rules = tuple(rules)
+
+    @cache
+    def patterns() -> list[tuple[re.Pattern[str], str]]:
+        # Compiled when a file is read, not when the package is imported: there are hundreds.
+        return [(re.compile(pattern), template) for pattern, template in rules]
 
     def name(layer: str) -> str | None:
-        for pattern, template in patterns:
+        for pattern, template in patterns():
             match = pattern.fullmatch(layer)
             if match:
                 return _filled(template, match)

@@ -1,5 +1,6 @@
 """Files of named tensors: safetensors, PyTorch's .pth, TF-slim's checkpoints. Read one tensor at a time."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,7 +77,13 @@ def _pth(path: Path) -> TensorFile:
     import torch
 
     # weights_only: an unpickler that builds tensors and containers, and refuses everything else.
-    state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # its message says how to run the code all the same
+        raise WeightsError(
+            f"weights={str(path)!r} is damaged, or holds objects beside tensors, which are never opened. "
+            "Save its state_dict alone, best as .safetensors."
+        ) from None
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

@@ -35,7 +35,7 @@ import keras_archs  # noqa: E402
 from keras_archs.weights.named_files import Rules, load_named  # noqa: E402
 
 TARGETS = {"time": 2.5, "memory": 2.2, "list_ms": 10.0}
-RULES = Rules(keras_archs.get_spec("resnet50").layouts["torch"], False, 0, (), False)
+RULES = Rules(keras_archs.get_spec("resnet50").layouts["torch"], False, 0, (), None)
 TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 NAMES = {
     "gamma": "weight",

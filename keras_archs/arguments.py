@@ -11,6 +11,7 @@ from keras_archs.choices import check_choice, nearest
 from keras_archs.conventions import Convention
 from keras_archs.layers import channel_axis
 from keras_archs.modes import MODES
+from keras_archs.weights import Source
 
 if TYPE_CHECKING:
     from keras_archs.assemble import Spec
@@ -99,6 +100,39 @@ def checked_classes(classes: Any) -> int:
     return positive(classes)
 
 
+def dropped_classes(
+    classes: int, spec: "Spec", source: Source, include_top: bool, aux_heads: bool
+) -> int | None:
+    """Which classifier of the weights is not loaded, because other classes are wanted.
+
+    Args:
+        classes: Wanted.
+        spec: The row; a local file with its default number of classes is taken for published weights.
+        source: Where the weights come from.
+        include_top: Whether there is a classifier at all.
+        aux_heads: Whether further classifiers follow.
+
+    Returns:
+        Its number of classes; None if the classifier has to fit.
+
+    Raises:
+        ValueError: If published weights have other classes and nobody asked for a new classifier, or if they
+            have no further classifiers.
+    """
+    if source.random or not include_top:
+        return None
+    entry = source.entry
+    if entry and aux_heads and entry.source == "keras":
+        raise ValueError(f"aux_heads=True does not go with weights={entry.name!r}, which have none.")
+    if entry and classes == spec.classes != entry.classes:
+        raise ValueError(
+            f"classes={classes} does not fit weights={entry.name!r}, which have {entry.classes}. Give "
+            f"classes={entry.classes}, or include_top=False and your own classifier."
+        )
+    published = entry.classes if entry else spec.classes
+    return published if published != classes else None
+
+
 def checked_activation(activation: Activation, include_top: bool, pretrained: bool) -> Activation:
     """The classifier's activation; ValueError if it is none, or if pretrained scores are not made for it."""
     if not include_top:
@@ -152,7 +186,12 @@ def checked_indices(out_indices: Sequence[int] | None, features_only: bool, coun
 
 
 def checked_shape(
-    input_tensor: Tensor, input_shape: Shape | None, spec: "Spec", min_size: int, include_top: bool
+    input_tensor: Tensor,
+    input_shape: Shape | None,
+    spec: "Spec",
+    min_size: int,
+    include_top: bool,
+    flattens: bool,
 ) -> Shape:
     """The shape of one image, in the order of Keras' data format.
 
@@ -162,6 +201,7 @@ def checked_shape(
         spec: The row.
         min_size: Smallest height and width that leave features.
         include_top: Whether a classifier ends the model.
+        flattens: Whether a classifier needs to know the size.
 
     Returns:
         (H, W, C), or (C, H, W) for channels_first; None where open.
@@ -186,27 +226,30 @@ def checked_shape(
         raise ValueError(f"{what}={shape} must say how many channels: {layout}.")
     if any(n is not None and n < min_size for n in sides):
         raise ValueError(f"{what}={shape} is too small: height and width must be at least {min_size}.")
-    if include_top and spec.flattens and None in sides:
+    if include_top and flattens and None in sides:
         raise ValueError(f"{what}={shape} must say height and width: the classifier flattens features.")
     return shape
 
 
-def check_published_size(shape: Shape, spec: "Spec") -> None:
-    """Raises ValueError if a classifier that flattens features would not fit published weights."""
-    sides = shape[:2] if channel_axis() == 3 else shape[1:]
-    if any(n is None or n // 32 != spec.size // 32 for n in sides):
-        low, high = spec.size // 32 * 32, spec.size // 32 * 32 + 31
+def check_fit(
+    shape: Shape, spec: "Spec", source: Source, include_top: bool, include_preprocessing: bool
+) -> None:
+    """Raises ValueError if images of a shape do not fit the published weights, or their preprocessing."""
+    *sides, channels = shape if channel_axis() == 3 else (*shape[1:], shape[0])
+    low = spec.size // 32 * 32
+    if (
+        source.entry
+        and include_top
+        and spec.flattens
+        and any(n is None or n // 32 != low // 32 for n in sides)
+    ):
         raise ValueError(
             f"input_shape={shape} does not fit published weights: their classifier flattens features, height "
-            f"and width must be {low} to {high}. Use include_top=False for other sizes."
+            f"and width must be {low} to {low + 31}. Use include_top=False for other sizes."
         )
-
-
-def check_preprocessing(mode: str, shape: Shape) -> None:
-    """Raises ValueError if the mode has statistics of three channels and the images have not."""
-    channels = shape[channel_axis() - 1]
+    mode = source.preprocessing
     wanted = len(MODES[mode].mean)
-    if wanted not in (1, channels):
+    if include_preprocessing and wanted not in (1, channels):
         raise ValueError(
             f"include_preprocessing=True needs {wanted} channels for mode {mode!r}, not {channels}."
         )

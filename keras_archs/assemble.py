@@ -1,9 +1,6 @@
 """Input -> body -> head -> weights: what every constructor does, written once."""
 
-import gc
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,12 +10,11 @@ from keras import layers
 
 from keras_archs import arguments
 from keras_archs.arguments import Activation, Shape, Tensor
+from keras_archs.building import building
 from keras_archs.conventions import Convention
 from keras_archs.modes import preprocess_layer
-from keras_archs.weights import Layout, entries, load, resolve
-
-CLASSIFIER = "predictions"
-RECURSION_LIMIT = 20_000  # ResNet-1202 has 4,000 layers one behind the other
+from keras_archs.weights import Layout, default, entries, load, resolve
+from keras_archs.weights.layouts import CLASSIFIER
 
 
 @dataclass(frozen=True)
@@ -47,12 +43,14 @@ class Auxiliary:
         build: Its layers, `(x, head, convention) -> (N, classes)`.
         name: First part of its layers' names.
         min_size: Smallest height and width of the images that leave it features.
+        flattens: Whether it needs to know the size of the images.
     """
 
     tap: str
     build: Callable[[Tensor, Head, Convention], Tensor]
     name: str
     min_size: int
+    flattens: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,32 +205,34 @@ def constructor(
             key, spec, source.convention, output_stride, drop_path_rate, zero_init_residual
         )
         arguments.check_rate("drop_rate", drop_rate)
-        activation = arguments.checked_activation(classifier_activation, include_top, not source.random)
-        final = Head(arguments.checked_classes(classes), activation, drop_rate)
+        classes = arguments.checked_classes(classes)
+        dropped = arguments.dropped_classes(classes, spec, source, include_top, aux_heads)
+        pretrained = not source.random and dropped is None
+        activation = arguments.checked_activation(classifier_activation, include_top, pretrained)
+        final = Head(classes, activation, drop_rate)
         regularizer = arguments.checked_regularizer(kernel_regularizer)
         taps = arguments.checked_indices(out_indices, features_only, len(spec.strides))
         min_size = max(a.min_size for a in spec.auxiliary) if aux_heads else spec.min_size
-        shape = arguments.checked_shape(input_tensor, input_shape, spec, min_size, include_top)
-        if source.entry and include_top and spec.flattens:
-            arguments.check_published_size(shape, spec)
-        if include_preprocessing:
-            arguments.check_preprocessing(source.preprocessing, shape)
+        flattens = spec.flattens or (aux_heads and any(a.flattens for a in spec.auxiliary))
+        shape = arguments.checked_shape(input_tensor, input_shape, spec, min_size, include_top, flattens)
+        arguments.check_fit(shape, spec, source, include_top, include_preprocessing)
 
         # The name says which input fits, also after saving; the number lets two models meet in a third.
         stem = f"{key}_raw" if include_preprocessing else f"{key}_{source.preprocessing}"
         uid = keras.backend.get_uid(f"{stem}_input")
         image = layers.Input(shape, name=f"{stem}_input_{uid}") if input_tensor is None else input_tensor
-        with _building():
+        with building():
             features = body(
                 preprocess_layer(source.preprocessing)(image) if include_preprocessing else image, row
             )
             output = head(features[-1], final) if include_top else _pooled(features[-1], pooling)
             model = keras.Model(_sources(image), output, name=name)
             model = _with_auxiliary(model, row, final) if aux_heads else model
-        load(model, source, spec.layouts, [a.name for a in spec.auxiliary], include_top)
+        load(model, source, spec.layouts, [a.name for a in spec.auxiliary], include_top, dropped)
         model = _pyramid(model, features, row, taps) if features_only else model
         if regularizer is not None:
-            _regularize(model, regularizer)
+            before = () if input_tensor is None else keras.Model(_sources(image), image).layers
+            _regularize([layer for layer in model.layers if layer not in before], regularizer)
         model.keras_archs_name = stem  # where the input is the user's
         return model
 
@@ -271,9 +271,9 @@ def _pyramid(model: keras.Model, features: list[Tensor], spec: Spec, taps: list[
     return keras.Model(model.input, outputs, name=model.name)
 
 
-def _regularize(model: keras.Model, regularizer: Any) -> None:
+def _regularize(own: list[keras.Layer], regularizer: Any) -> None:
     """Gives every kernel of a convolution or a dense layer the regularizer, also in the configuration."""
-    for layer in model.layers:
+    for layer in own:
         for name in ("kernel", "depthwise", "pointwise"):
             attribute = f"{name}_regularizer"
             if hasattr(layer, attribute):
@@ -281,20 +281,6 @@ def _regularize(model: keras.Model, regularizer: Any) -> None:
         for weight in layer.trainable_weights:
             if "kernel" in weight.name:
                 weight.regularizer = regularizer
-
-
-@contextmanager
-def _building() -> Iterator[None]:
-    """No search for garbage: building frees nothing. Deep recursion: Keras walks networks recursively."""
-    enabled, limit = gc.isenabled(), sys.getrecursionlimit()
-    gc.disable()
-    sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
-        if enabled:
-            gc.enable()
 
 
 def _sources(image: Tensor) -> Tensor:
@@ -305,7 +291,8 @@ def _sources(image: Tensor) -> Tensor:
 
 def published_by_keras(key: str) -> bool:
     """Whether `weights` is "imagenet" by default, as in keras.applications."""
-    return any(entry.source == "keras" for entry in entries(key))
+    entry = default(key)
+    return entry is not None and entry.source == "keras"
 
 
 def _docstring(display_name: str, key: str, spec: Spec) -> str:
@@ -343,7 +330,7 @@ Args:
     aux_heads: Whether further classifiers follow as outputs: {auxiliary or "this model has none"}.
     drop_rate: Dropout in front of the classifier.
     drop_path_rate: Stochastic depth of the last residual function, growing linearly from the first.
-    zero_init_residual: Whether the last scale of each residual function starts at zero.
+    zero_init_residual: Whether each residual function starts as zero: its last scale, or its last kernel.
     kernel_regularizer: Regularizer of every convolution and dense kernel.
 
 Returns:

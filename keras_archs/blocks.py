@@ -53,7 +53,8 @@ class Unit:
         relu: Whether ReLU ends the unit.
         groups: Groups of channels that see each other (Xie et al. 2016, arXiv:1611.05431).
         dilation: Distance between the samples of the kernel.
-        last: Whether this unit ends a residual function, so that `zero_last` means its scale.
+        last: Whether this unit ends a residual function, so that `zero_last` means its scale, or its kernel
+            where no normalization follows.
         pool: Pool after the ReLU that strides in place of the convolution (anti-aliasing).
     """
 
@@ -89,6 +90,7 @@ def conv(x: Tensor, unit: Unit, convention: Convention, name: str) -> Tensor:
         sides = tuple(unit.dilation * (size // 2) for size in kernel)
         x = layers.ZeroPadding2D(sides, name=f"{name}_pad")(x)
         pad = "valid"
+    silent = unit.last and not unit.norm and convention.zero_last
     kind = layers.Conv2D
     if convention.standardize is not None:
         kind = partial(StandardizedConv2D, epsilon=convention.standardize)
@@ -100,6 +102,7 @@ def conv(x: Tensor, unit: Unit, convention: Convention, name: str) -> Tensor:
         dilation_rate=unit.dilation,
         groups=unit.groups,
         use_bias=convention.bias == "always" or (convention.bias == "without_norm" and not unit.norm),
+        kernel_initializer="zeros" if silent else "glorot_uniform",
         name=name + convention.suffixes[0],
     )(x)
 
@@ -343,7 +346,9 @@ def inception(x: Tensor, branches: Sequence[Branch], convention: Convention, nam
     return layers.Concatenate(channel_axis(), name=name)(outputs)
 
 
-def separable(x: Tensor, filters: int, convention: Convention, name: str, dilation: int = 1) -> Tensor:
+def separable(
+    x: Tensor, filters: int, convention: Convention, name: str, dilation: int = 1, last: bool = False
+) -> Tensor:
     """y = pointwise(depthwise(x)), then batch normalization.
 
     Chollet (2016), section 2 (arXiv:1610.02357). One layer with two kernels, 3 * 3 * C and C * filters
@@ -355,6 +360,7 @@ def separable(x: Tensor, filters: int, convention: Convention, name: str, dilati
         convention: Numbers and names of the layers.
         name: Name of the SeparableConv2D layer.
         dilation: Distance between the samples of the depthwise kernel.
+        last: Whether it ends a residual function.
 
     Returns:
         (N, H, W, filters).
@@ -367,4 +373,4 @@ def separable(x: Tensor, filters: int, convention: Convention, name: str, dilati
         use_bias=convention.bias == "always",
         name=name,
     )(x)
-    return norm(x, convention, f"{name}_bn")
+    return norm(x, convention, f"{name}_bn", last)

@@ -36,7 +36,8 @@ class Convention:
         groups: Groups of group normalization, 0 for batch normalization.
         standardize: Epsilon of weight standardisation; None for plain convolutions.
         class_offset: Classes in front of ImageNet's thousand (slim's background).
-        zero_last: Whether the last scale of a residual function starts at zero.
+        zero_last: Whether the last scale of a residual function, or its last kernel where no scale follows,
+            starts at zero.
     """
 
     name: str

@@ -7,9 +7,9 @@ import keras
 from keras import layers
 
 from keras_archs.arguments import check_rate, checked_activation, checked_classes
+from keras_archs.building import building
 from keras_archs.choices import check_choice
-
-CLASSIFIER = "predictions"
+from keras_archs.weights.layouts import CLASSIFIER
 
 
 def replace_classifier(
@@ -35,12 +35,14 @@ def replace_classifier(
     classes = checked_classes(classes)
     check_rate("drop_rate", drop_rate)
     checked_activation(classifier_activation, True, False)
-    last = _classifier(model)
-    x = last.input
-    if drop_rate:
-        x = layers.Dropout(drop_rate, name=f"{CLASSIFIER}_dropout")(x)
-    x = layers.Dense(classes, activation=classifier_activation, name=CLASSIFIER)(x)
-    new = keras.Model(model.input, x, name=model.name)
+    x = _classifier(model).input
+    before = [layer for layer in model.layers if isinstance(layer, layers.Dropout) and layer.output is x]
+    x = before[0].input if before else x  # the old classifier's dropout goes with it
+    with building():
+        if drop_rate:
+            x = layers.Dropout(drop_rate, name="dropout")(x)
+        x = layers.Dense(classes, activation=classifier_activation, name=CLASSIFIER)(x)
+        new = keras.Model(model.input, x, name=model.name)
     if hasattr(model, "keras_archs_name"):
         new.keras_archs_name = model.keras_archs_name
     return new
@@ -66,7 +68,7 @@ def freeze(model: keras.Model, until: str | None = None) -> keras.Model:
     Args:
         model: Changed in place. Compile it again afterwards.
         until: Name of the first layer that stays trainable, with all behind it; None freezes all but the
-            classifier.
+            classifier, and the auxiliary ones.
 
     Returns:
         The model.
@@ -76,12 +78,20 @@ def freeze(model: keras.Model, until: str | None = None) -> keras.Model:
     """
     names = [layer.name for layer in model.layers]
     if until is None:
-        until = _classifier(model).name
-    check_choice("until", until, names)
-    # Layers stand in the order of their depth: what comes before `until` feeds it, or runs beside what does.
-    for layer in model.layers[: names.index(until)]:
+        heads = {_classifier(model).name, *model.output_names[1:]}
+        frozen = [layer for layer in model.layers if not _belongs(layer.name, heads)]
+    else:
+        check_choice("until", until, names)
+        # Layers stand in the order of their depth: what comes before feeds `until`, or runs beside what does.
+        frozen = model.layers[: names.index(until)]
+    for layer in frozen:
         layer.trainable = False
     return model
+
+
+def _belongs(name: str, heads: set[str]) -> bool:
+    """Whether a layer is one of a classifier's: `aux1`, `aux1_fc1`."""
+    return any(name == head or name.startswith(f"{head}_") for head in heads)
 
 
 def unfreeze(model: keras.Model, since: str | None = None, batch_norm: bool = False) -> keras.Model:
@@ -102,7 +112,14 @@ def unfreeze(model: keras.Model, since: str | None = None, batch_norm: bool = Fa
     names = [layer.name for layer in model.layers]
     if since is not None:
         check_choice("since", since, names)
-    for layer in _flat(model.layers[names.index(since) if since else 0 :]):
+    chosen = list(_flat(model.layers[names.index(since) if since else 0 :]))
+    # A model that was switched off as a whole trains nothing, whatever its layers say: it is switched on, and
+    # each layer then gets back what it had.
+    switches = [(layer, layer.trainable) for layer in _flat(model.layers)]
+    model.trainable = True
+    for layer, trainable in switches:
+        layer.trainable = trainable
+    for layer in chosen:
         if batch_norm or not isinstance(layer, layers.BatchNormalization):
             layer.trainable = True
     return model

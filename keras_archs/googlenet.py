@@ -10,12 +10,11 @@ from functools import partial
 from keras import layers
 
 from keras_archs.assemble import Auxiliary, Head, Spec, constructor
-from keras_archs.blocks import Branch, Pool, Tensor, Unit, apply, inception, relu
+from keras_archs.blocks import Pool, Tensor, Unit, apply, inception, relu
 from keras_archs.conventions import PAPER_GOOGLENET, SLIM_INCEPTION, TORCH_GOOGLENET, Convention
+from keras_archs.inception import Module
 from keras_archs.layers import LocalResponseNormalization
 from keras_archs.weights.layouts import SLIM_INCEPTION_V1, SLIM_INCEPTION_V2, TORCH_GOOGLENET_NAMES
-
-Module = tuple[Branch, ...]
 
 REDUCE = Pool(layers.MaxPooling2D, 3, 2, "lineage")
 # The last pool is 2x2 in torchvision's and in slim's files, 3x3 in the paper.
@@ -134,7 +133,7 @@ def auxiliary_head(x: Tensor, head: Head, convention: Convention) -> Tensor:
 
     Args:
         x: Features of stride 16, (N, H, W, C).
-        head: Classes and activation; dropout of 70 % as in the paper, unless another rate is given.
+        head: Classes and activation; dropout of 70 % as in the paper.
         convention: torchvision pools any size to 4x4; the paper's 5x5 windows of stride 3 make 4x4 of 14x14.
 
     Returns:
@@ -156,8 +155,8 @@ _row = partial(
     GoogLeNetSpec,
     residual=False,
     auxiliary=(
-        Auxiliary("mixed4a", auxiliary_head, "aux1", 80),
-        Auxiliary("mixed4d", auxiliary_head, "aux2", 80),
+        Auxiliary("mixed4a", auxiliary_head, "aux1", 80, flattens=True),
+        Auxiliary("mixed4d", auxiliary_head, "aux2", 80, flattens=True),
     ),
     source="Szegedy et al. (2014), table 1, arXiv:1409.4842",
 )
@@ -189,8 +188,8 @@ InceptionV2 = _constructor(
         convention=SLIM_INCEPTION,
         layouts={"slim": (SLIM_INCEPTION_V2,)},
         auxiliary=(
-            Auxiliary("mixed4b", auxiliary_head, "aux1", 80),
-            Auxiliary("mixed4e", auxiliary_head, "aux2", 80),
+            Auxiliary("mixed4b", auxiliary_head, "aux1", 80, flattens=True),
+            Auxiliary("mixed4e", auxiliary_head, "aux2", 80, flattens=True),
         ),
         source="Ioffe and Szegedy (2015), section 4.2 and figure 5, arXiv:1502.03167",
     ),

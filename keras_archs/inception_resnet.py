@@ -77,7 +77,7 @@ def inception_resnet_block(
 ) -> Tensor:
     """y = relu(x + scale * conv1x1(inception(x))); a block of scale 1 ends without the ReLU."""
     mixed = inception(x, branches, spec.convention, f"{name}_mixed")
-    up = Unit(x.shape[channel_axis()], 1, norm=False, relu=False)
+    up = Unit(x.shape[channel_axis()], 1, norm=False, relu=False, last=True)
     update = apply(mixed, up, spec.convention, f"{name}_conv")
     add = (
         StochasticAdd(rate, scale=scale, name=f"{name}_add") if rate else ScaledAdd(scale, name=f"{name}_add")

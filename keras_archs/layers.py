@@ -286,6 +286,8 @@ class LocalResponseNormalization(layers.Layer):
     def call(self, x: Any) -> Any:
         """Normalizes (N, H, W, C) over windows of channels."""
         axis = 1 if self.data_format == "channels_first" else 3
+        # In float32: float16 ends at 65504, the square of 256.
+        dtype, x = x.dtype, ops.cast(x, "float32")
         squares = ops.square(x)
         # Squares beyond the first and last channel count as zero.
         pads = [(0, 0)] * 4
@@ -294,7 +296,7 @@ class LocalResponseNormalization(layers.Layer):
         total = sum(
             ops.take(padded, ops.arange(start, start + x.shape[axis]), axis) for start in range(self.size)
         )
-        return x * ops.power(self.k + self.alpha / self.size * total, -self.beta)
+        return ops.cast(x * ops.power(self.k + self.alpha / self.size * total, -self.beta), dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Shape of the input."""
@@ -335,7 +337,8 @@ class Preprocess(layers.Layer):
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Without autocast the image arrives as it is: bfloat16 has eight bits for 0..255.
+        super().__init__(autocast=False, **kwargs)
         self.mean = list(mean)
         self.deviation = list(deviation)
         self.bgr = bgr
@@ -347,7 +350,6 @@ class Preprocess(layers.Layer):
         shape = [1] * 4
         shape[axis] = len(self.mean)
         x = ops.flip(x, axis) if self.bgr else x
-        # In float32: bfloat16 has eight bits for 0..255.
         x = ops.cast(x, "float32") - np.reshape(np.array(self.mean, "float32"), shape)
         return ops.cast(x / np.reshape(np.array(self.deviation, "float32"), shape), self.compute_dtype)
 

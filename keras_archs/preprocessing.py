@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_archs.choices import check_choice
-from keras_archs.layers import channel_axis
+from keras_archs.layers import Preprocess, channel_axis
 from keras_archs.modes import MODES
 from keras_archs.registry import SPECS, list_models
 from keras_archs.weights import fetch, lineage_of
@@ -34,6 +34,8 @@ def preprocessing_mode(model: str | keras.Model, weights: str | Path | None = No
         ValueError: If the name or the weights are unknown, or if the model is not one of ours.
     """
     if isinstance(model, keras.Model):
+        if any(isinstance(layer, Preprocess) for layer in getattr(model, "layers", ())):
+            return "raw"
         stem = getattr(model, "keras_archs_name", None) or _name_of_input(model)
         name, _, mode = stem.rpartition("_")
         if name not in SPECS or mode not in MODES:

@@ -1,6 +1,7 @@
 """Every model by name: the family tables, looked up."""
 
 import fnmatch
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -20,8 +21,8 @@ from keras_archs.assemble import CONSTRUCTORS, SPECS, Spec
 from keras_archs.choices import check_choice
 from keras_archs.weights import entries
 
-# Names under which other packages know our models, and what they mean there: never a second network.
-ALIASES = {"legacy_xception": ("xception", "torch"), "inception_v1": ("googlenet", "slim")}
+# Other names of our models, and the lineage that they mean: never a second network.
+ALIASES = {"legacy_xception": ("xception", "torch"), "inception_v1": ("googlenet", None)}
 
 
 def list_models(pattern: str = "*", weights: bool = False) -> list[str]:
@@ -48,16 +49,18 @@ def get_spec(name: str) -> Spec:
     """The row of a model.
 
     Args:
-        name: One of `list_models()`.
+        name: One of `list_models()`, or "legacy_xception" or "inception_v1".
 
     Returns:
-        The family's frozen record.
+        The family's frozen record. Its `convention` is the lineage that the name implies without weights.
 
     Raises:
         ValueError: If there is no such model.
     """
-    check_choice("name", name, list_models())
-    return SPECS[name]
+    key, convention = ALIASES.get(name, (name, None))
+    check_choice("name", key, list_models())
+    spec = SPECS[key]
+    return replace(spec, convention=spec.conventions[convention]) if convention else spec
 
 
 def create_model(name: str, **arguments: Any) -> keras.Model:
@@ -65,8 +68,7 @@ def create_model(name: str, **arguments: Any) -> keras.Model:
 
     Args:
         name: One of `list_models()`, or with a tag one of `list_models(weights=True)`: "resnet50.a1_in1k".
-            Also timm's "legacy_xception" and slim's "inception_v1", which are other numbers of our "xception"
-            and "googlenet".
+            Also "legacy_xception", timm's numbers of our "xception", and "inception_v1", our "googlenet".
         arguments: Those of the constructor, e.g. `keras_archs.ResNet50`.
 
     Returns:
@@ -76,11 +78,15 @@ def create_model(name: str, **arguments: Any) -> keras.Model:
         ValueError: If there is no such model, or from the constructor.
         TypeError: If the constructor has no such argument.
     """
-    key, _, tag = str(name).partition(".")
-    if key in ALIASES:
-        key, convention = ALIASES[key]
-        arguments = {"weights": None, "convention": convention, **arguments}
+    model, _, tag = str(name).partition(".")
+    key, convention = ALIASES.get(model, (model, None))
     check_choice("name", key if tag else name, [*list_models(), *ALIASES])
+    if tag and "weights" in arguments:
+        raise ValueError(
+            f"weights={arguments['weights']!r} and name={name!r} both say which weights: give one."
+        )
     if tag:
         arguments = {**arguments, "weights": tag}
+    elif convention:
+        arguments = {"weights": None, "convention": convention, **arguments}
     return CONSTRUCTORS[key](**arguments)

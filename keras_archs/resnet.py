@@ -7,7 +7,7 @@ Pre-activated networks (v2) are in resnet_preact.py.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from keras import layers
@@ -67,6 +67,11 @@ class Place:
     rate: float
 
     @property
+    def dilates(self) -> bool:
+        """Whether F dilates here instead of striding."""
+        return self.before != self.dilation
+
+    @property
     def name(self) -> str:
         """First part of the block's layer names."""
         return f"conv{self.stage + 2}_block{self.block + 1}"
@@ -102,13 +107,27 @@ def places(depths: tuple[int, ...], spec: Spec) -> Iterator[Place]:
 
 
 def unit3x3(
-    width: int, stride: int, dilation: int, groups: int = 1, blur: Pool | None = None, relu: bool = True
+    width: int, stride: int, dilation: int, groups: int = 1, blur: Pool | None = None, dilates: bool = False
 ) -> Unit:
-    """A 3x3 convolution that strides; `blur` strides in its place after the ReLU."""
-    if blur and stride > 1:
-        return Unit(width, groups=groups, dilation=dilation, pool=blur)
+    """A 3x3 convolution that strides; `blur` strides in its place after the ReLU.
+
+    Args:
+        width: Filters.
+        stride: Step.
+        dilation: Distance between the samples of the kernel.
+        groups: Groups of channels.
+        blur: Anti-aliasing pool.
+        dilates: Whether the block dilates where the network would stride: a filter then still blurs, a mean
+            of what is skipped has nothing to do.
+
+    Returns:
+        The unit.
+    """
+    pool = None
+    if blur and (stride > 1 or (dilates and blur.kind is BlurPooling2D)):
+        pool, stride = replace(blur, stride=stride), 1
     pad: Padding = "explicit" if stride > 1 else "same"
-    return Unit(width, 3, stride, pad, relu=relu, groups=groups, dilation=dilation)
+    return Unit(width, 3, stride, pad, groups=groups, dilation=dilation, pool=pool)
 
 
 Stem = tuple[tuple[str, Step], ...]
@@ -150,7 +169,7 @@ def basic(spec: ResNetSpec, place: Place) -> tuple[Unit, ...]:
     """F of ResNet-18 and 34: two 3x3 convolutions (He et al. 2015, figure 5 left)."""
     width = spec.width << place.stage
     return (
-        unit3x3(width, place.stride, place.before, blur=spec.blur),
+        unit3x3(width, place.stride, place.before, 1, spec.blur, place.dilates),
         Unit(width, dilation=place.dilation, relu=False, last=True),
     )
 
@@ -163,12 +182,12 @@ def bottleneck(spec: ResNetSpec, place: Place) -> tuple[Unit, ...]:
     """
     filters = spec.width << place.stage
     width = filters * spec.group_width // 64 * spec.groups
-    v1 = spec.convention.stride_in == "first"
+    down, stride, dilation = 1, place.stride, place.before
+    if spec.convention.stride_in == "first":  # the 3x3 sees what the 1x1 left
+        down, stride, dilation = place.stride, 1, place.dilation
     return (
-        Unit(width // spec.squeeze, 1, place.stride if v1 else 1),
-        unit3x3(
-            width, 1 if v1 else place.stride, place.dilation if v1 else place.before, spec.groups, spec.blur
-        ),
+        Unit(width // spec.squeeze, 1, down),
+        unit3x3(width, stride, dilation, spec.groups, spec.blur, place.dilates),
         Unit(4 * filters, 1, relu=False, last=True),
     )
 
@@ -204,7 +223,7 @@ def resnet_block(x: Tensor, spec: ResNetSpec, place: Place) -> Tensor:
         stride=place.stride,
         convention=spec.convention,
         name=name,
-        dilated=place.before != place.dilation,
+        dilated=place.dilates,
     )
     return residual(x, F, W_s, spec.convention, f"{name}_add", place.rate)
 

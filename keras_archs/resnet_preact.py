@@ -7,11 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from keras import layers
-
 from keras_archs.assemble import Spec, constructor
 from keras_archs.blocks import (
-    Pool,
     Shortcut,
     Tensor,
     Unit,
@@ -34,7 +31,7 @@ from keras_archs.conventions import (
     Convention,
 )
 from keras_archs.layers import channel_axis
-from keras_archs.resnet import L18, L34, L50, L101, L152, L200, Place, Stem, places, unit3x3
+from keras_archs.resnet import L18, L34, L50, L101, L152, L200, POOL, Place, Stem, places, unit3x3
 from keras_archs.weights.layouts import SLIM_RESNET_PREACT, TORCH_RESNET_PREACT
 
 
@@ -78,7 +75,7 @@ def basic(spec: PreactSpec, place: Place) -> tuple[Unit, ...]:
     width = spec.width * spec.widen << place.stage
     return (
         unit3x3(width, place.stride, place.before),
-        Unit(width, dilation=place.dilation, norm=False, relu=False),
+        Unit(width, dilation=place.dilation, norm=False, relu=False, last=True),
     )
 
 
@@ -88,7 +85,7 @@ def bottleneck(spec: PreactSpec, place: Place) -> tuple[Unit, ...]:
     return (
         Unit(width, 1),
         unit3x3(width, place.stride, place.before),
-        Unit(4 * width, 1, norm=False, relu=False),
+        Unit(4 * width, 1, norm=False, relu=False, last=True),
     )
 
 
@@ -108,7 +105,6 @@ def preact_block(x: Tensor, spec: PreactSpec, place: Place) -> Tensor:
     steps, convention, name = spec.block(spec, place), spec.convention, place.name
     active = relu(norm(x, convention, f"{name}_preact_bn"), f"{name}_preact_relu")
     widens = x.shape[channel_axis()] != steps[-1].filters
-    dilated = place.before != place.dilation
 
     def F(_: Tensor) -> Tensor:
         return chain(active, steps, convention, name)
@@ -116,7 +112,7 @@ def preact_block(x: Tensor, spec: PreactSpec, place: Place) -> Tensor:
     def W_s(x: Tensor) -> Tensor:
         shortcut = spec.shortcut if widens else identity
         start = active if widens else x
-        return shortcut(start, steps[-1].filters, place.stride, convention, name, dilated)
+        return shortcut(start, steps[-1].filters, place.stride, convention, name, place.dilates)
 
     return residual(x, F, W_s, convention, f"{name}_out", place.rate)
 
@@ -141,7 +137,6 @@ def bare(filters: int, kernel: int = 3, stride: int = 1) -> Unit:
     return Unit(filters, kernel, stride, "explicit" if stride > 1 else "same", norm=False, relu=False)
 
 
-POOL = ("pool1", Pool(layers.MaxPooling2D, 3, 2, "lineage"))
 CIFAR_STEM: Stem = (("conv1", bare(16)),)
 
 

@@ -79,7 +79,7 @@ def xception_block(x: Tensor, row: Row, stride: int, rate: float, spec: Xception
         for k, filters in enumerate(row.filters, 1):
             if k > 1 or row.lead_relu:
                 x = relu(x, f"{name}_sepconv{k}_act")
-            x = separable(x, filters, convention, f"{name}_sepconv{k}")
+            x = separable(x, filters, convention, f"{name}_sepconv{k}", last=k == len(row.filters))
         if row.stride > 1:
             x = apply(x, replace(POOL, stride=stride), convention, name)
         return x

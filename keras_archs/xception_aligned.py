@@ -62,7 +62,9 @@ def separable_chain(
         x = depthwise(x, stride if k == 3 else 1, dilation, part)
         x = norm(x, convention, f"{part}_dw_bn")
         x = relu(x, f"{part}_dw_act") if row.inner_relu else x
-        x = apply(x, Unit(filters, 1, relu=row.inner_relu), convention, f"{part}_pw")
+        x = apply(
+            x, Unit(filters, 1, relu=row.inner_relu, last=k == 3 and row.shortcut), convention, f"{part}_pw"
+        )
     return x
 
 
@@ -75,7 +77,7 @@ def preactivated_chain(
         if k > 1:
             x = relu(norm(x, convention, f"{part}_bn"), f"{part}_act")
         x = depthwise(x, stride if k == 3 else 1, dilation, part)
-        x = conv(x, Unit(filters, 1, norm=False), convention, f"{part}_pw")
+        x = conv(x, Unit(filters, 1, norm=False, last=k == 3 and row.shortcut), convention, f"{part}_pw")
     return x
 
 

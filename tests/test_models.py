@@ -221,6 +221,11 @@ def test_registry():
         keras_archs.create_model("resnt50")
     with pytest.raises(ValueError, match="Did you mean 'xception'"):
         keras_archs.get_spec("exception")
+    assert keras_archs.get_spec("legacy_xception").convention.name == "torch"
+    assert keras_archs.get_spec("inception_v1") is keras_archs.get_spec("googlenet")
+    assert keras_archs.create_model("inception_v1", include_top=False).name == "googlenet"
+    with pytest.raises(ValueError, match="must say height and width: the classifier flattens"):
+        keras_archs.GoogLeNet(aux_heads=True, input_shape=(None, None, 3))
     with pytest.raises(TypeError, match="classses"):
         keras_archs.create_model("resnet20", classses=3)
     with pytest.raises(ValueError, match="registered already"):

@@ -4,6 +4,7 @@ import pickle
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from golden.values import parameter
@@ -94,12 +95,19 @@ def test_refusals(saved, resnet18):
     bad = resnet18["bn1.weight"].copy()
     bad[3] = np.nan
     refused(saved(**{"bn1.weight": bad}), r"bn1\.weight has values that are not finite")
-    refused(saved(), "62 of 102 names fit: the file is of another variant|is missing", name="resnet34")
+    refused(saved(), "102 of 182 names fit: the file is of another variant of this family", name="resnet34")
     refused(saved(), "No name fits: the file is of another family", name="resnetv2_18")
     refused(saved(), "which has no resnet18v2; .* is 'resnetv2_18'", "resnet18v2", ValueError)
     refused(saved(), "convention='keras' does not fit", "resnet50", ValueError, convention="keras")
-    refused(saved(), r"fc\.weight: 1000x512 in the file, 7x512 in the model", classes=7)
-    refused(saved(), "64x3x7x7 in the file, 64x1x7x7 in the model", input_shape=(64, 64, 1))
+    refused(saved(), "no files of the torch lineage are known for 'plain18'", name="plain18")
+    integers = np.ones(64, "int32")
+    refused(saved(**{"bn1.bias": integers}), r"bn1\.bias is of type int32, not floating-point numbers")
+    refused(saved(**{"bn1.bias": np.full(64, 1e300)}), "has values that are not finite")
+    refused(saved(**{"conv1.weight": np.zeros((64, 4, 7, 7), "float32")}), "64x4x7x7 in the file, 64x3x7x7")
+    five = {"fc.weight": np.zeros((500, 512), "float32"), "fc.bias": np.zeros(500, "float32")}
+    refused(saved(**five), r"fc\.weight: 500x512 in the file, 1000x512 in the model")
+    refused(saved(**five), r"fc\.weight: 500x512 in the file, 7x512 in the model", classes=7)
+    refused(saved(without=["fc.bias"]), r"fc\.bias is missing", classes=7)
 
 
 def test_a_refused_file_changes_nothing(saved, resnet18, monkeypatch):
@@ -169,6 +177,61 @@ def test_a_file_of_torch_that_holds_code_is_refused(torch, tmp_path):
     refused(tmp_path / "x.pth", "holds no state_dict")
 
 
+def test_published_weights_without_their_classifier_are_refused(monkeypatch, saved):
+    path = saved(without=["fc.weight", "fc.bias"])
+    monkeypatch.setattr("keras_archs.weights.download", lambda entry, include_top: path)
+    refused("imagenet", r"fc\.weight is missing")
+    refused("imagenet", r"fc\.weight is missing", classes=7)
+    with pytest.raises(ValueError, match=r"classes=1000 does not fit .*goog_in21k', which have 21843"):
+        keras_archs.create_model("resnetv2_50x1_bit.goog_in21k")
+    with pytest.raises(
+        ValueError, match=r"aux_heads=True does not go with weights='inception_v3.keras_in1k'"
+    ):
+        keras_archs.InceptionV3(weights="imagenet", aux_heads=True)
+    with pytest.raises(ValueError, match="both say which weights"):
+        keras_archs.create_model("resnet18.a1_in1k", weights=None)
+
+
+def test_a_file_of_published_classes_gives_all_but_the_classifier(saved, resnet18):
+    model = keras_archs.ResNet18(weights=saved(), classes=7, classifier_activation="sigmoid")
+    assert model.output_shape == (None, 7)
+    np.testing.assert_array_equal(model.get_layer("conv1_bn").beta, resnet18["bn1.bias"])
+    grey = keras_archs.ResNet18(weights=saved(), input_shape=(64, 64, 1))
+    expected = resnet18["conv1.weight"].transpose(2, 3, 1, 0).sum(2, keepdims=True)
+    np.testing.assert_allclose(grey.get_layer("conv1_conv").kernel, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [0, 1])
+def test_vgg_without_its_classifier_from_torchvision_and_timm(tmp_path, layout):
+    base = keras_archs.VGG11(include_top=False, input_shape=(32, 32, 3))
+    rules = keras_archs.get_spec("vgg11").layouts["torch"][layout]
+    tensors = state(base, rules)
+    for name in ("fc1", "fc2", "predictions"):
+        tensors[f"{rules(name)}.weight"] = np.zeros((2, 2), "float32")
+        tensors[f"{rules(name)}.bias"] = np.zeros(2, "float32")
+    save_file(tensors, tmp_path / "x.safetensors")
+    model = keras_archs.VGG11(weights=tmp_path / "x.safetensors", include_top=False)
+    kernel = model.get_layer("block5_conv2").kernel
+    np.testing.assert_array_equal(kernel, tensors[f"{rules('block5_conv2')}.weight"].transpose(2, 3, 1, 0))
+
+
+def test_flattened_features_keep_their_order_in_both_data_formats(tmp_path):
+    """PyTorch and channels_first flatten differently: Keras' Flatten turns the map first."""
+    arguments = {"weights": None, "aux_heads": True, "classes": 1000}
+    model = keras_archs.GoogLeNet(**arguments)
+    (rules,) = keras_archs.get_spec("googlenet").layouts["torch"]
+    save_file(state(model, rules), tmp_path / "x.safetensors")
+    arguments["weights"] = tmp_path / "x.safetensors"
+    last = keras_archs.GoogLeNet(**arguments)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        first = keras_archs.GoogLeNet(**arguments)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    for a, b in zip(first.get_weights(), last.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_another_number_of_classes_keeps_all_but_the_classifier(published, resnet18):
     model = keras_archs.ResNet18(weights="imagenet", classes=7)
     assert model.output_shape == (None, 7)
@@ -223,3 +286,7 @@ def test_v1_and_later_lineages_of_one_shape_are_told_apart(tmp_path):
         keras_archs.ResNet50(**{**arguments, "weights": tmp_path / "x.keras"}, convention="torch")
     with pytest.raises(WeightsError, match="in the file"):
         keras_archs.ResNet50(**{**arguments, "weights": tmp_path / "x.keras"})
+    vgg = keras_archs.VGG16(convention="torch", **arguments)  # no stride, no epsilon: another input
+    vgg.save(tmp_path / "vgg.keras")
+    with pytest.raises(WeightsError, match="input: mode 'torch' in the file, 'caffe' in the model"):
+        keras_archs.VGG16(**{**arguments, "weights": tmp_path / "vgg.keras"})

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_archs
-from keras_archs.layers import StochasticAdd
+from keras_archs.layers import LocalResponseNormalization, Preprocess, StochasticAdd
 from keras_archs.weights import load_file
 
 RNG = np.random.default_rng(0)
@@ -124,22 +124,27 @@ def test_a_dropped_path_is_dropped_for_the_whole_image():
     assert (per_image == per_image[:, :1]).all()
 
 
-def test_zero_init_residual_starts_as_the_identity():
-    model = keras_archs.ResNet18(zero_init_residual=True, include_top=False, input_shape=(32, 32, 3))
-    zeros = [
-        layer.name
-        for layer in model.layers
-        if getattr(layer, "gamma", None) is not None and not np.any(layer.gamma)
-    ]
-    assert zeros == [f"conv{i}_block{j}_2_bn" for i in range(2, 6) for j in (1, 2)]
-    inner = keras.Model(model.input, [model.get_layer(f"conv2_block{j}_out").output for j in (1, 2)])
-    one, two = inner(images(32))
-    np.testing.assert_array_equal(one, two)
-    assert not any(
-        np.all(layer.gamma == 0)
-        for layer in keras_archs.ResNet18().layers
-        if isinstance(layer, keras.layers.BatchNormalization)
-    )
+@pytest.mark.parametrize(
+    ("name", "inner"),
+    [
+        ("resnet18", ("conv2_block1_out", "conv2_block2_out")),
+        ("resnet50v2", ("conv3_block1_out", "conv3_block2_out")),
+        ("resnetv2_50x1_bit", ("conv3_block1_out", "conv3_block2_out")),
+        ("wide_resnet16_4", ("conv2_block1_out", "conv2_block2_out")),
+        ("xception", ("block6_add", "block7_add")),
+        ("xception41", ("block6_add", "block7_add")),
+        ("xception41p", ("block6_preact_act", "block6_add")),
+        ("inception_resnet_v1", ("block35_1_ac", "block35_2_ac")),
+    ],
+)
+def test_zero_init_residual_starts_as_the_identity(name, inner):
+    arguments = {"weights": None, "include_top": False, "input_shape": (96, 96, 3)}
+    x = images(96)
+    for zero in (True, False):
+        model = keras_archs.create_model(name, zero_init_residual=zero, **arguments)
+        outputs = [model.get_layer(layer).output for layer in inner]
+        before, after = (np.asarray(y) for y in keras.Model(model.input, outputs)(x))
+        assert np.array_equal(before, after) == zero
 
 
 def test_kernel_regularizer(tmp_path):
@@ -150,6 +155,10 @@ def test_kernel_regularizer(tmp_path):
     assert len(model.losses) == len(kernels) > 70
     expected = sum(0.5 * float(np.sum(np.square(kernel))) for kernel in kernels)
     np.testing.assert_allclose(float(sum(model.losses)), expected, rtol=1e-4)
+    image = keras.Input((32, 32, 1))
+    mine = keras.layers.Conv2D(3, 1, name="mine")(image)
+    around = keras_archs.ResNet20(kernel_regularizer="l2", input_tensor=mine)
+    assert around.get_layer("mine").kernel_regularizer is None
     small = keras_archs.ResNet20(kernel_regularizer="l2")
     small.save(tmp_path / "x.keras")
     loaded = keras.saving.load_model(tmp_path / "x.keras")
@@ -170,6 +179,7 @@ def test_preprocessing_in_the_graph(name, tmp_path):
     model.save(tmp_path / "x.keras")
     loaded = keras.saving.load_model(tmp_path / "x.keras")
     np.testing.assert_array_equal(keras_archs.preprocess_input(x, loaded), x)
+    assert keras_archs.preprocessing.preprocessing_mode(keras.models.clone_model(model)) == "raw"
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
@@ -228,6 +238,9 @@ def test_replace_classifier():
     assert model.output_shape == (None, 10)
     two = keras_archs.replace_classifier(keras_archs.GoogLeNet(aux_heads=True), 3)
     assert two.output_shape == (None, 3)
+    again = keras_archs.replace_classifier(new, 4, drop_rate=0.3)
+    assert [layer.rate for layer in again.layers if isinstance(layer, keras.layers.Dropout)] == [0.3]
+    assert keras_archs.replace_classifier(new, 4).layers[-2].name == "avg_pool"
     with pytest.raises(ValueError, match="does not end in a dense layer"):
         keras_archs.replace_classifier(keras_archs.ResNet20(include_top=False), 3)
     with pytest.raises(ValueError, match="classes=0"):
@@ -255,6 +268,16 @@ def test_freezing_holds_weights_and_statistics_still():
     assert "conv4_block2_1_conv" not in names
     keras_archs.unfreeze(model, batch_norm=True)
     assert all(layer.trainable for layer in model.layers)
+
+    model.trainable = False
+    keras_archs.unfreeze(model, since="predictions")
+    assert len(model.trainable_weights) == 2
+    two = keras_archs.freeze(keras_archs.GoogLeNet(aux_heads=True))
+    names = {weight.path.split("/")[-2] for weight in two.trainable_weights}
+    assert names == {"predictions"} | {
+        f"aux{i}{end}" for i in (1, 2) for end in ("", "_fc1", "_conv_conv", "_conv_bn")
+    }
+    keras_archs.unfreeze(model, batch_norm=True)
 
     keras_archs.freeze(model, until="conv4_block1_1_conv")
     assert not model.get_layer("conv3_block3_2_conv").trainable
@@ -284,3 +307,20 @@ def test_custom_layers_are_saved_and_channels_first_builds(name, tmp_path):
     assert first.output_shape[2:] == model.output_shape[1:3]
     assert first.output_shape[1] == model.output_shape[3]
     assert first.count_params() == model.count_params()
+
+
+def test_half_precision():
+    """Images are normalized in float32, and squares in local response normalization don't overflow."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        preprocess = Preprocess((127.5,), (127.5,))
+        exact = (np.float32(200.4) - 127.5) / 127.5
+        out = preprocess(np.full((1, 1, 1, 1), 200.4, "float32"))
+        assert keras.backend.standardize_dtype(out.dtype) == "bfloat16"
+        np.testing.assert_allclose(np.asarray(out, "float32"), exact, rtol=2**-8)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    x = np.full((1, 1, 1, 5), 400, "float16")
+    normalized = LocalResponseNormalization(dtype="float16")(x)
+    single = LocalResponseNormalization()(x.astype("float32"))
+    np.testing.assert_allclose(np.asarray(normalized, "float32"), single, rtol=1e-3)

@@ -199,6 +199,26 @@ def test_paths(tmp_path, refused):
     refused(tmp_path / "x.pkl", "unknown suffix; accepted: .weights.h5", ValueError)
 
 
+def test_values_that_are_not_finite(refused, tmp_path):
+    model = keras_archs.ResNet20()
+    model.get_layer("conv1_bn").gamma.assign(np.full(16, np.nan))
+    model.save_weights(tmp_path / "x.weights.h5")
+    model.save(tmp_path / "x.keras")
+    for name in ("x.weights.h5", "x.keras"):
+        refused(tmp_path / name, "conv1_bn has values that are not finite")
+
+
+def test_a_file_of_the_usual_classes_gives_all_but_the_classifier(saved):
+    model = keras_archs.ResNet20(weights=saved / "good.weights.h5", classes=3)
+    other = keras_archs.ResNet20(weights=saved / "good.weights.h5")
+    assert model.output_shape == (None, 3)
+    np.testing.assert_array_equal(model.get_weights()[0], other.get_weights()[0])
+    grey = keras_archs.ResNet20(weights=saved / "good.keras", input_shape=(32, 32, 1))
+    np.testing.assert_allclose(
+        grey.get_weights()[0], np.sum(other.get_weights()[0], 2, keepdims=True), rtol=1e-5, atol=1e-7
+    )
+
+
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """A server in a folder: the published file of a small stand-in, Keras' cache empty."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from keras_archs.weights.download import download, fetch
-from keras_archs.weights.entries import Entry, entries, find
+from keras_archs.weights.entries import Entry, default, entries, find
 from keras_archs.weights.errors import KERAS_SUFFIXES, WeightsError, check_file
 from keras_archs.weights.keras_files import load_file
 from keras_archs.weights.layouts import Layout
@@ -18,6 +18,7 @@ __all__ = [
     "Source",
     "WeightsError",
     "check_file",
+    "default",
     "download",
     "entries",
     "fetch",
@@ -35,6 +36,7 @@ def load(
     layouts: Mapping[str, Sequence[Layout]],
     auxiliary: Sequence[str],
     include_top: bool,
+    dropped: int | None,
 ) -> None:
     """Loads a model's weights from where they come, all or nothing.
 
@@ -44,6 +46,7 @@ def load(
         layouts: For each lineage, how its files name the model's layers.
         auxiliary: Names of the further classifiers that the architecture can have.
         include_top: Whether the model has a classifier.
+        dropped: Number of classes of a classifier that is not loaded, since the model has others.
 
     Raises:
         WeightsError: If the file can't be had, is damaged, or does not fit. The model is unchanged.
@@ -51,12 +54,16 @@ def load(
     path = download(source.entry, include_top) if source.entry else source.path
     if path is None:
         return
-    published = source.entry is not None
     if str(path).endswith(KERAS_SUFFIXES):
-        load_file(model, path, adapts=published)
+        load_file(model, path, dropped)
         return
     convention = source.convention
+    if convention.name not in layouts:
+        raise WeightsError(
+            f"weights={str(path)!r}: no files of the {convention.name} lineage are known for {model.name!r}; "
+            f"accepted: None or a file that Keras saved ({', '.join(KERAS_SUFFIXES)})."
+        )
     rules = Rules(
-        layouts[convention.name], convention.name == "slim", convention.class_offset, auxiliary, published
+        layouts[convention.name], convention.name == "slim", convention.class_offset, auxiliary, dropped
     )
     load_named(model, path, rules)

@@ -23,6 +23,7 @@ import numpy as np
 
 from keras_archs.weights.adapt import adapted_channels
 from keras_archs.weights.errors import WeightsError, check_file, refusal
+from keras_archs.weights.layouts import CLASSIFIER
 
 # What changes a layer's answer without changing the shape of its weights.
 ARITHMETIC = ("strides", "dilation_rate", "epsilon")
@@ -55,28 +56,28 @@ class Match:
     sums: tuple[int, int] | None
 
 
-def load_file(model: keras.Model, path: str | Path, adapts: bool = False) -> None:
+def load_file(model: keras.Model, path: str | Path, dropped: int | None = None) -> None:
     """Loads a weights file into a model, all of it or nothing.
 
     Args:
         model: A built model.
         path: A `.weights.h5`, legacy `.h5` or `.keras` file.
-        adapts: Whether the classifier may have another number of classes, which then stays as it is, and the
-            image another number of channels, to which the first kernel is adapted.
+        dropped: Number of classes of a classifier that is not loaded, since the model has others.
 
     Raises:
         ValueError: If there is no such file.
-        WeightsError: If the file is damaged, or if a count or a shape differs. The model is unchanged.
+        WeightsError: If the file is damaged, or if a count, a shape or a value is wrong. The model is
+            unchanged.
     """
     path = check_file(path)
     try:
         with _opened(path) as file:
             match = _read(file, model)
+        config = _config(path)
     except Exception as error:  # h5py, zipfile and zlib raise nearly anything on damaged files
         raise WeightsError(f"weights={str(path)!r} is damaged or no Keras weights file: {error}") from error
-    if adapts:
-        match = _adapted(match)
-    differences = _differences(match) or _other_arithmetic(path, model)
+    match = _adapted(match, dropped)
+    differences = _differences(match) or _other_arithmetic(config, model) or _not_finite(match)
     if differences:
         raise refusal(path, model.name, differences)
     for target, stored in zip(match.targets, match.stored, strict=True):
@@ -84,37 +85,58 @@ def load_file(model: keras.Model, path: str | Path, adapts: bool = False) -> Non
             variable.assign(array)
 
 
-def _adapted(match: Match) -> Match:
+def _adapted(match: Match, dropped: int | None) -> Match:
     """Without the classifier if its classes differ; with the first kernel for the model's channels."""
     stored, targets = list(match.stored), list(match.targets)
-    if len(stored) == len(targets) and targets[-1].name == "predictions":
-        ours, theirs = targets[-1].variables[-1].shape, stored[-1].arrays[-1].shape
-        if tuple(ours) != theirs:
-            stored, targets = stored[:-1], targets[:-1]
-    channels = targets[0].variables[0].shape[2]
-    if stored and channels != 3 and stored[0].arrays[0].shape[2:3] == (3,):
-        kernel, *others = stored[0].arrays
-        stored[0] = Stored(stored[0].name, [adapted_channels(kernel, channels), *others])
+    whole = len(stored) == len(targets) and targets[-1].name == CLASSIFIER
+    if whole and stored[-1].arrays[-1].shape == (dropped,):
+        stored, targets = stored[:-1], targets[:-1]
+    if stored and targets:
+        ours, theirs = targets[0].variables[0].shape, stored[0].arrays[0].shape
+        if len(ours) == len(theirs) == 4 and ours[2] != 3 == theirs[2]:
+            kernel, *others = stored[0].arrays
+            stored[0] = Stored(stored[0].name, [adapted_channels(kernel, ours[2]), *others])
     return Match(stored, targets, match.sums)
 
 
-def _other_arithmetic(path: Path, model: keras.Model) -> list[str]:
-    """Strides and epsilons that a .keras file states otherwise: v1 and v1.5 have equal shapes.
+def _not_finite(match: Match) -> list[str]:
+    return [
+        f"{target.name} has values that are not finite"
+        for target, stored in zip(match.targets, match.stored, strict=True)
+        if not all(np.isfinite(array).all() for array in stored.arrays)
+    ]
 
-    The other formats hold numbers only. Files with other names of layers are not compared.
-    """
+
+def _config(path: Path) -> dict[str, Any]:
+    """What a .keras file says of its layers, by name; the other formats hold numbers only."""
     if path.suffix != ".keras":
-        return []
+        return {}
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))["config"]
-    stored = {layer["config"].get("name"): layer["config"] for layer in config.get("layers", ())}
+    return {layer["config"].get("name"): layer["config"] for layer in config.get("layers", ())}
+
+
+def _other_arithmetic(stored: dict[str, Any], model: keras.Model) -> list[str]:
+    """Strides, epsilons and input that a .keras file states otherwise: v1 and v1.5 have equal shapes.
+
+    Layers that the file names otherwise are not compared.
+    """
     pairs = [(layer.name, _as_json(layer.get_config()), stored.get(layer.name, {})) for layer in model.layers]
-    return [
+    differences = [
         f"{name}: {key}={theirs[key]} in the file, {ours[key]} in the model"
         for name, ours, theirs in pairs
         for key in ARITHMETIC
         if key in ours and key in theirs and ours[key] != theirs[key]
     ]
+    modes = _modes(stored), _modes(layer.name for layer in model.layers)
+    if all(modes) and "raw" not in (*modes[0], *modes[1]) and modes[0] != modes[1]:
+        differences.append(f"input: mode {modes[0][0]!r} in the file, {modes[1][0]!r} in the model")
+    return differences
+
+
+def _modes(names: Iterable[str]) -> list[str]:
+    """Modes of `preprocess_input` in the names of input layers: resnet50_torch_input_0."""
+    return re.findall(r"_([a-z]+)_input_\d+$", "\n".join(filter(None, names)), re.MULTILINE)
 
 
 def _as_json(config: dict[str, Any]) -> dict[str, Any]:

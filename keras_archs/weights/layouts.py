@@ -12,6 +12,7 @@ from functools import cache
 
 Layout = Callable[[str], str | None]
 Rules = Iterable[tuple[str, str]]
+CLASSIFIER = "predictions"  # the layer that gives the classes, in every model of ours
 FIELD = re.compile(r"\{(\d)(?:([+-]\d)|=([^?]*)\?([^:]*):([^}]*))?\}")
 
 

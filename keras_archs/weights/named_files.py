@@ -16,7 +16,7 @@ from keras import layers
 
 from keras_archs.weights.adapt import adapted_channels
 from keras_archs.weights.errors import WeightsError, refusal
-from keras_archs.weights.layouts import Layout
+from keras_archs.weights.layouts import CLASSIFIER, Layout
 from keras_archs.weights.tensor_files import Shape, TensorFile, opened
 
 # Axes of a tensor of PyTorch in the order of Keras' variable, by rank: (O, I, H, W) to (H, W, I, O).
@@ -28,8 +28,9 @@ TORCH_NORM = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# Dense layers that a classifier may consist of; a model without it has no use for their tensors.
-CLASSIFIER = ("predictions", "fc1", "fc2")
+# Dense layers of a head; a model without it has no use for their tensors.
+HEAD = (CLASSIFIER, "fc1", "fc2")
+IMAGENET = 1000
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,22 @@ class Rules:
     Attributes:
         layouts: Names of the layers in the file, tried in order.
         slim: Whether it is a checkpoint of slim's instead of PyTorch's.
-        class_offset: Classes of the file in front of the model's.
+        class_offset: Classes of a published file in front of the model's.
         auxiliary: Names of the further classifiers that the model may have been built without.
-        adapts: Whether the classifier may have another number of classes, and the image of channels.
+        dropped: Number of classes of a classifier that is left in the file, since the model has others; None
+            if the classifier has to fit.
     """
 
     layouts: Sequence[Layout]
     slim: bool
     class_offset: int
     auxiliary: Sequence[str]
-    adapts: bool
+    dropped: int | None
+
+    @property
+    def finals(self) -> tuple[str, ...]:
+        """The layers that give the classes."""
+        return CLASSIFIER, *self.auxiliary
 
 
 def load_named(model: keras.Model, path: Path, rules: Rules) -> None:
@@ -83,38 +90,58 @@ def load_named(model: keras.Model, path: Path, rules: Rules) -> None:
             unchanged.
     """
     with opened(path) as file:
-        slots, layout = _best(model, file, rules)
-        finals, left = ("predictions", *rules.auxiliary), tuple[str, ...]()
-        if rules.adapts:
-            other = {s.layer for s in slots if s.layer in finals and file.shapes.get(s.name) not in s.shapes}
-            left = tuple(slot.name for slot in slots if slot.layer in other)
-            slots = [slot for slot in slots if slot.layer not in other]
-        ignored = (*_ignored(model, layout, rules), *left)
-        used = {slot.name for slot in slots}
-        surplus = [name for name in file.shapes if name not in used and not name.startswith(ignored)]
-        differences = [
-            f"{slot.name} is missing (for {slot.layer})" for slot in slots if slot.name not in file.shapes
-        ]
-        differences += [f"{name} ({_text(file.shapes[name])}) is not in the model" for name in surplus]
-        differences += [
-            f"{slot.name}: {_text(file.shapes[slot.name])} in the file, {_text(slot.shapes[0])} in the model"
-            for slot in slots
-            if file.shapes.get(slot.name, slot.shapes[0]) not in slot.shapes
-        ]
+        slots = _best(model, file, rules)
+        left = _dropped(slots, file, rules)
+        slots = [slot for slot in slots if slot.name not in left]
+        differences = _differences(slots, file, (*_ignored(model, rules), *left))
         if differences:
             raise refusal(path, model.name, differences, _hint(slots, file))
         # Twice through the file instead of once with all of it in memory.
         for slot in slots:
-            if not np.isfinite(file.read(slot.name)).all():
-                raise refusal(path, model.name, [f"{slot.name} has values that are not finite"])
+            problem = _problem(file.read(slot.name))
+            if problem:
+                raise refusal(path, model.name, [f"{slot.name} {problem}"])
         for slot in slots:
             slot.variable.assign(slot.convert(file.read(slot.name)))
 
 
-def _best(model: keras.Model, file: TensorFile, rules: Rules) -> tuple[list[Slot], Layout]:
+def _differences(slots: list[Slot], file: TensorFile, ignored: tuple[str, ...]) -> list[str]:
+    used = {slot.name for slot in slots}
+    surplus = [name for name in file.shapes if name not in used and not name.startswith(ignored)]
+    return [
+        *(f"{slot.name} is missing (for {slot.layer})" for slot in slots if slot.name not in file.shapes),
+        *(f"{name} ({_text(file.shapes[name])}) is not in the model" for name in surplus),
+        *(
+            f"{slot.name}: {_text(file.shapes[slot.name])} in the file, {_text(slot.shapes[0])} in the model"
+            for slot in slots
+            if file.shapes.get(slot.name, slot.shapes[0]) not in slot.shapes
+        ),
+    ]
+
+
+def _problem(array: np.ndarray) -> str:
+    """What is wrong with the values of a tensor; empty if nothing."""
+    if array.dtype.kind not in "fV":  # V: bfloat16 and the like, which numpy has from elsewhere
+        return f"is of type {array.dtype}, not floating-point numbers"
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and shows
+        finite = np.isfinite(array.astype(np.float32, copy=False)).all()
+    return "" if finite else "has values that are not finite"
+
+
+def _best(model: keras.Model, file: TensorFile, rules: Rules) -> list[Slot]:
     """The slots by the layout that finds most of its names in the file."""
-    candidates = [(_slots(model, layout, rules), layout) for layout in rules.layouts]
-    return max(candidates, key=lambda pair: sum(slot.name in file.shapes for slot in pair[0]))
+    candidates = [_slots(model, layout, rules) for layout in rules.layouts]
+    return max(candidates, key=lambda slots: sum(slot.name in file.shapes for slot in slots))
+
+
+def _dropped(slots: list[Slot], file: TensorFile, rules: Rules) -> tuple[str, ...]:
+    """The tensors of a classifier that the model does not want; empty unless the file has just that one."""
+    if rules.dropped is None:
+        return ()
+    axis = -1 if rules.slim else 0
+    expected = (rules.dropped, rules.dropped + rules.class_offset)
+    names = [slot.name for slot in slots if slot.layer in rules.finals]
+    return tuple(name for name in names if file.shapes.get(name, (0,))[axis] in expected)
 
 
 def _slots(model: keras.Model, layout: Layout, rules: Rules) -> list[Slot]:
@@ -125,13 +152,23 @@ def _slots(model: keras.Model, layout: Layout, rules: Rules) -> list[Slot]:
             continue
         module = layout(layer.name)
         if module is None:
-            raise WeightsError(f"the layer {layer.name!r} has no counterpart in files of this lineage.")
-        before = flattened.get(id(layer.input))
-        map_shape = tuple(before.input.shape[1:]) if before else None
+            raise WeightsError(
+                f"model={model.name!r}: its layer {layer.name!r} has no counterpart in files of this lineage."
+            )
+        map_shape = _map_shape(flattened.get(id(layer.input)))
         slots += (_slim_slots if rules.slim else _torch_slots)(layer, module, map_shape)
-    finals = ("predictions", *rules.auxiliary)
-    slots = [_without_first(slot, rules.class_offset) if slot.layer in finals else slot for slot in slots]
-    return _adapted(slots, rules.slim) if rules.adapts else slots
+    slots = [
+        _without_first(slot, rules.class_offset) if slot.layer in rules.finals else slot for slot in slots
+    ]
+    return _adapted(slots, rules.slim)
+
+
+def _map_shape(flatten: layers.Flatten | None) -> Shape | None:
+    """Height, width and channels of the map in front of a Flatten, which flattens them in this order."""
+    if flatten is None:
+        return None
+    first, *others = flatten.input.shape[1:]
+    return (*others, first) if flatten.data_format == "channels_first" else (first, *others)
 
 
 def _torch_slots(layer: keras.Layer, module: str, map_shape: Shape | None) -> list[Slot]:
@@ -184,7 +221,9 @@ def _slim_slots(layer: keras.Layer, scope: str, map_shape: Shape | None) -> list
 
 
 def _without_first(slot: Slot, count: int) -> Slot:
-    """The slot of a classifier whose file may have `count` classes in front of the model's."""
+    """The slot of ImageNet's classes, whose file may have `count` classes in front of them."""
+    if not count or slot.shapes[0][-1] != IMAGENET:
+        return slot
     ahead = tuple((*shape[:-1], shape[-1] + count) for shape in slot.shapes)
     classes = slot.shapes[0][-1]
     return replace(
@@ -195,7 +234,7 @@ def _without_first(slot: Slot, count: int) -> Slot:
 
 
 def _adapted(slots: list[Slot], slim: bool) -> list[Slot]:
-    """The slots, the first kernel's taking three channels whatever the model has."""
+    """The slots, the first kernel's taking three channels, too, whatever the model has."""
     i = next(i for i, slot in enumerate(slots) if len(slot.variable.shape) == 4)
     first = slots[i]
     channels = first.variable.shape[2]
@@ -203,28 +242,35 @@ def _adapted(slots: list[Slot], slim: bool) -> list[Slot]:
         return slots
     axis = 2 if slim else 1
     shapes = tuple((*shape[:axis], 3, *shape[axis + 1 :]) for shape in first.shapes)
-    convert = (lambda tensor: tensor) if slim else partial(np.transpose, axes=AXES[4])
-    slots[i] = replace(
-        first, shapes=shapes, convert=lambda tensor: adapted_channels(convert(tensor), channels)
-    )
+
+    def convert(tensor: np.ndarray) -> np.ndarray:
+        kernel = first.convert(tensor) if not slim else tensor
+        return kernel if kernel.shape[2] == channels else adapted_channels(kernel, channels)
+
+    slots[i] = replace(first, shapes=(*first.shapes, *shapes), convert=convert)
     return slots
 
 
-def _ignored(model: keras.Model, layout: Layout, rules: Rules) -> tuple[str, ...]:
+def _ignored(model: keras.Model, rules: Rules) -> tuple[str, ...]:
     """Beginnings of tensors that belong to layers that the model is built without."""
     there = {layer.name for layer in model.layers}
     separator = "/" if rules.slim else "."
-    names = [layout(name) for name in CLASSIFIER if name not in there]
+    names = [layout(name) for layout in rules.layouts for name in HEAD if name not in there]
     # All layers of a further classifier stand below one module.
-    names += [(layout(name) or "").split(separator)[0] for name in rules.auxiliary if name not in there]
+    names += [
+        (layout(name) or "").split(separator)[0]
+        for layout in rules.layouts
+        for name in rules.auxiliary
+        if name not in there
+    ]
     return tuple(f"{name}{separator}" for name in names if name)
 
 
 def _hint(slots: list[Slot], file: TensorFile) -> str:
     found = sum(slot.name in file.shapes for slot in slots)
     if not found:
-        examples = ", ".join(list(file.shapes)[:3])
-        return f"No name fits: the file is of another family or layout; it has {examples}, ..."
+        examples = ", ".join(list(file.shapes)[:3]) or "no tensors"
+        return f"No name fits: the file is of another family or layout; it has {examples}."
     if all(slot.name in file.shapes for slot in slots):
         return ""
     return f"{found} of {len(slots)} names fit: the file is of another variant of this family."

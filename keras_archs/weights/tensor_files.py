@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,26 @@ def opened(path: Path) -> Iterator[TensorFile]:
     Raises:
         WeightsError: If it is damaged, holds anything but tensors, or if what reads it is not installed.
     """
+    with ExitStack() as stack:
+        with _readable(path):
+            if path.suffix == ".safetensors":
+                file = stack.enter_context(_safetensors(path))
+            else:
+                file = _pth(path) if path.suffix == ".pth" else _checkpoint(path)
+
+        def read(name: str) -> np.ndarray:
+            with _readable(path):
+                return file.read(name)
+
+        yield TensorFile(file.shapes, read)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Says which file it is that can't be read, and why."""
     try:
-        if path.suffix == ".safetensors":
-            with _safetensors(path) as file:
-                yield file
-        else:
-            yield _pth(path) if path.suffix == ".pth" else _checkpoint(path)
-    except WeightsError:
+        yield
+    except (WeightsError, MemoryError):
         raise
     except ImportError as error:
         package = error.name or "the package that reads it"

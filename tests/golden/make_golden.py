@@ -79,13 +79,14 @@ REFERENCES = [
     *references("timm", 224, 225, "resnet50 vgg13 vgg16_bn vgg19 vgg19_bn"),
     *references("timm", 64, 65, """
         resnet10t resnet14t resnet18 resnet18d resnet26 resnet26d resnet26t resnet34 resnet34d
-        resnet50c resnet50d resnet50s resnet50t resnet50_gn resnet101 resnet101d resnet152 resnet152s
+        resnet50c resnet50d resnet50s resnet50t resnet50_gn resnet101 resnet101c resnet101d resnet101s
+        resnet152 resnet152c resnet152d resnet152s
         resnet200 resnet200d wide_resnet101_2
         resnext50_32x4d resnext50d_32x4d resnext101_32x4d resnext101_32x8d resnext101_64x4d
         seresnet18 seresnet34 seresnet50 seresnet50t seresnet101 seresnet152 seresnet152d
         seresnext26d_32x4d seresnext26t_32x4d seresnext50_32x4d seresnext101_32x4d senet154
         ecaresnet26t ecaresnet50d ecaresnet50t ecaresnet101d ecaresnetlight ecaresnext50t_32x4d
-        resnetblur18 resnetblur50 resnetblur50d
+        ecaresnext26t_32x4d resnetblur101d resnetblur18 resnetblur50 resnetblur50d
         resnetaa34d resnetaa50 resnetaa50d resnetaa101d seresnetaa50d seresnextaa101d_32x8d
         resnetrs50 resnetrs101 resnetrs152 resnetrs200 resnetrs270 resnetrs350 resnetrs420
         resnetv2_18 resnetv2_18d resnetv2_34 resnetv2_34d resnetv2_50 resnetv2_50d resnetv2_50t
@@ -93,7 +94,7 @@ REFERENCES = [
         resnetv2_50x1_bit resnetv2_101x1_bit
     """),
     *references("timm", 64, 65, "resnet50 resnetv2_50", output_stride=8),
-    *references("timm", 64, 65, "resnet50d", output_stride=16),
+    *references("timm", 64, 65, "resnet50d resnetblur18 resnetaa50 seresnet50", output_stride=16),
     *references("timm", 300, 299, "inception_v3 inception_v4 legacy_xception"),
     *references("timm", 138, 139, "inception_resnet_v2"),
     *references("timm", 96, 97, "xception41 xception65 xception71 xception41p xception65p"),

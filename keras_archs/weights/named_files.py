@@ -268,12 +268,11 @@ def _ignored(model: keras.Model, rules: Rules) -> tuple[str, ...]:
 
 def _hint(slots: list[Slot], file: TensorFile) -> str:
     found = sum(slot.name in file.shapes for slot in slots)
-    if not found:
+    fit = f"{found} of {len(slots)} names fit: the file is of another"
+    if 2 * found < len(slots):
         examples = ", ".join(list(file.shapes)[:3]) or "no tensors"
-        return f"No name fits: the file is of another family or layout; it has {examples}."
-    if all(slot.name in file.shapes for slot in slots):
-        return ""
-    return f"{found} of {len(slots)} names fit: the file is of another variant of this family."
+        return f"{fit} family or layout; it has {examples}."
+    return f"{fit} variant of this family." if found < len(slots) else ""
 
 
 def _text(shape: Shape) -> str:

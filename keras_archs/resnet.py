@@ -9,6 +9,7 @@ Pre-activated networks (v2) are in resnet_preact.py.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from keras import layers
 
@@ -192,8 +193,17 @@ def bottleneck(spec: ResNetSpec, place: Place) -> tuple[Unit, ...]:
     )
 
 
-def resnet_body(x: Tensor, spec: ResNetSpec) -> list[Tensor]:
-    """Stem and stages of a v1 or plain network: images (N, H, W, C) to features at growing strides."""
+def stages(x: Tensor, spec: Any, block: Callable[[Tensor, Any, Place], Tensor]) -> list[Tensor]:
+    """The stem and all blocks of a row, v1 or pre-activated.
+
+    Args:
+        x: Images, (N, H, W, C).
+        spec: The row; its `stem` and `depths`.
+        block: A block at a place.
+
+    Returns:
+        The features in front of every halving, then those of the last block.
+    """
     features = []
     for name, step in spec.stem:
         if name == "pool1":
@@ -202,12 +212,12 @@ def resnet_body(x: Tensor, spec: ResNetSpec) -> list[Tensor]:
     for place in places(spec.depths, spec):
         if place.halves:
             features.append(x)
-        x = relu(resnet_block(x, spec, place), f"{place.name}_out")
+        x = block(x, spec, place)
     return [*features, x]
 
 
 def resnet_block(x: Tensor, spec: ResNetSpec, place: Place) -> Tensor:
-    """y = F(x) + W_s x, or F(x) alone in a plain network: (N, H, W, C), before the ReLU."""
+    """y = relu(F(x) + W_s x), or relu(F(x)) in a plain network: (N, H, W, C)."""
     steps, name = spec.block(spec, place), place.name
 
     def F(x: Tensor) -> Tensor:
@@ -215,7 +225,7 @@ def resnet_block(x: Tensor, spec: ResNetSpec, place: Place) -> Tensor:
         return spec.attention(y, name) if spec.attention else y
 
     if spec.first is None:
-        return F(x)
+        return relu(F(x), f"{name}_out")
     filters = steps[-1].filters
     W_s = partial(
         spec.rest if x.shape[channel_axis()] == filters else spec.first,
@@ -225,7 +235,8 @@ def resnet_block(x: Tensor, spec: ResNetSpec, place: Place) -> Tensor:
         name=name,
         dilated=place.dilates,
     )
-    return residual(x, F, W_s, spec.convention, f"{name}_add", place.rate)
+    y = residual(x, F, W_s, spec.convention, f"{name}_add", place.rate)
+    return relu(y, f"{name}_out")
 
 
 # Table 1 of the paper: conv1 and the pool in front of conv2_x.
@@ -318,7 +329,15 @@ _rs = partial(
     attention=partial(squeeze_excite, ratio=1 / 4),
     source="Bello et al. (2021), table 8, arXiv:2103.07579",
 )
-# Section 4.2: options A, B and C differ in the shortcut only.
+# Section 4.2: images of 32 pixels, three stages, ten classes; options A, B and C differ in the shortcut only.
+CIFAR_IMAGES: dict[str, Any] = {
+    "size": 32,
+    "min_size": 8,
+    "classes": 10,
+    "strides": (1, 2, 4),
+    "output_strides": (4,),
+    "output_stride": 4,
+}
 _cifar = partial(
     _small,
     first=zero_pad,
@@ -326,12 +345,7 @@ _cifar = partial(
     stem=CIFAR_STEM,
     convention=CIFAR,
     layouts={},
-    size=32,
-    min_size=8,
-    classes=10,
-    strides=(1, 2, 4),
-    output_strides=(4,),
-    output_stride=4,
+    **CIFAR_IMAGES,
     source="He et al. (2015), section 4.2, option A, arXiv:1512.03385",
 )
 _cifar_b = partial(
@@ -343,7 +357,7 @@ _cifar_c = partial(
 _plain = partial(_small, first=None, residual=False, layouts={})
 _plain_cifar = partial(_cifar, first=None, residual=False)
 
-_resnet = partial(constructor, body=resnet_body)
+_resnet = partial(constructor, body=partial(stages, block=resnet_block))
 
 ResNet10 = _resnet("ResNet10", "resnet10", _small(depths=L10, source="tf-models official/vision, resnet.py"))
 ResNet18 = _resnet("ResNet18", "resnet18", _small(depths=L18))

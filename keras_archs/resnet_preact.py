@@ -12,7 +12,6 @@ from keras_archs.blocks import (
     Shortcut,
     Tensor,
     Unit,
-    apply,
     average_2x2,
     chain,
     conv,
@@ -31,7 +30,20 @@ from keras_archs.conventions import (
     Convention,
 )
 from keras_archs.layers import channel_axis
-from keras_archs.resnet import L18, L34, L50, L101, L152, L200, POOL, Place, Stem, places, unit3x3
+from keras_archs.resnet import (
+    CIFAR_IMAGES,
+    L18,
+    L34,
+    L50,
+    L101,
+    L152,
+    L200,
+    POOL,
+    Place,
+    Stem,
+    stages,
+    unit3x3,
+)
 from keras_archs.weights.layouts import SLIM_RESNET_PREACT, TORCH_RESNET_PREACT
 
 
@@ -119,17 +131,8 @@ def preact_block(x: Tensor, spec: PreactSpec, place: Place) -> Tensor:
 
 def preact_body(x: Tensor, spec: PreactSpec) -> list[Tensor]:
     """Stem, stages and final activation of a v2 network: images (N, H, W, C) to features."""
-    features = []
-    for name, step in spec.stem:
-        if name == "pool1":
-            features.append(x)
-        x = apply(x, step, spec.convention, name)
-    for place in places(spec.depths, spec):
-        if place.halves:
-            features.append(x)
-        x = preact_block(x, spec, place)
-    x = relu(norm(x, spec.convention, "post_bn"), "post_relu")
-    return [*features, x]
+    *features, x = stages(x, spec, preact_block)
+    return [*features, relu(norm(x, spec.convention, "post_bn"), "post_relu")]
 
 
 def bare(filters: int, kernel: int = 3, stride: int = 1) -> Unit:
@@ -179,12 +182,7 @@ _cifar = partial(
     width=16,
     stem=CIFAR_STEM,
     convention=CIFAR_PREACT,
-    size=32,
-    min_size=8,
-    classes=10,
-    strides=(1, 2, 4),
-    output_strides=(4,),
-    output_stride=4,
+    **CIFAR_IMAGES,
     source="He et al. (2016), table 3, arXiv:1603.05027",
 )
 _wide = partial(_cifar, source="Zagoruyko and Komodakis (2016), table 1, arXiv:1605.07146")

@@ -4,7 +4,7 @@ He et al. (2016), "Identity Mappings in Deep Residual Networks", arXiv:1603.0502
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from keras_archs.assemble import Spec, constructor
@@ -94,9 +94,12 @@ def basic(spec: PreactSpec, place: Place) -> tuple[Unit, ...]:
 def bottleneck(spec: PreactSpec, place: Place) -> tuple[Unit, ...]:
     """1x1 down, 3x3 that strides, 1x1 up, nothing after the last."""
     width = spec.width * spec.widen << place.stage
+    spatial = unit3x3(width, place.stride, place.before)
+    if spec.convention.name == "keras":  # keras.applications pads each 3x3 in a layer of its own
+        spatial = replace(spatial, pad="explicit")
     return (
         Unit(width, 1),
-        unit3x3(width, place.stride, place.before),
+        spatial,
         Unit(4 * width, 1, norm=False, relu=False, last=True),
     )
 

@@ -22,7 +22,7 @@ AUX = {**ANY_SIZE, "aux_heads": True}
 EVEN, ODD = 98, 107
 # Our name, how to build it, and sizes of images to compare scores of: the auxiliary ones at 299 only.
 CASES = {
-    "inception_v1": ("inception_v1", ANY_SIZE, (EVEN, ODD)),
+    "inception_v1": ("googlenet", ANY_SIZE, (EVEN, ODD)),
     "inception_v2": ("inception_v2", ANY_SIZE, (EVEN, ODD)),
     "inception_v3": ("inception_v3", AUX, (EVEN, 299)),
     "inception_v4": ("inception_v4", AUX, (299,)),
@@ -166,12 +166,13 @@ def test_a_model_without_classifiers_leaves_them_in_the_file(folder):
 @pytest.fixture(scope="module")
 def small():
     """A model of slim's lineage with random weights, and a checkpoint's tensors for it."""
-    return keras_archs.create_model("inception_v1"), values_of("inception_v1")
+    return keras_archs.create_model("googlenet", convention="slim"), values_of("inception_v1")
 
 
 def load_into(model, path):
     spec = keras_archs.get_spec("googlenet")
-    load(model, resolve("googlenet", path, None, spec.conventions), spec.layouts, [], include_top=True)
+    source = resolve("googlenet", path, None, spec.conventions)
+    load(model, source, spec.layouts, [], include_top=True, dropped=None)
 
 
 def refused(model, path, message):

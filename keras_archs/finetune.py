@@ -40,9 +40,11 @@ def replace_classifier(
     x = before[0].input if before else x  # the old classifier's dropout goes with it
     with building():
         if drop_rate:
-            x = layers.Dropout(drop_rate, name="dropout")(x)
+            x = layers.Dropout(drop_rate, name=f"{CLASSIFIER}_dropout")(x)
         x = layers.Dense(classes, activation=classifier_activation, name=CLASSIFIER)(x)
-        new = keras.Model(model.input, x, name=model.name)
+        # Not `model.input`, which a Sequential does not have.
+        inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+        new = keras.Model(inputs, x, name=model.name)
     if hasattr(model, "keras_archs_name"):
         new.keras_archs_name = model.keras_archs_name
     return new

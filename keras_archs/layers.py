@@ -213,10 +213,11 @@ class BlurPooling2D(layers.Layer):
         self.data_format = data_format or keras.config.image_data_format()
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the filter of one channel; it is a constant of the graph, not a weight."""
+        """Makes the filter of every channel; it is a constant of the graph, not a weight."""
         line = np.array([comb(self.pool_size - 1, k) for k in range(self.pool_size)], "float32")
         line /= line.sum()
-        self._filter = np.outer(line, line)[:, :, None, None]
+        channels: Any = input_shape[1 if self.data_format == "channels_first" else 3]
+        self._filter = np.repeat(np.outer(line, line)[:, :, None, None], channels, axis=2)
         self.built = True
 
     def call(self, x: Any) -> Any:
@@ -225,7 +226,7 @@ class BlurPooling2D(layers.Layer):
         pads = [(0, 0)] * 4
         for side in {1, 2, 3} - {axis}:
             pads[side] = (self.pool_size // 2, self.pool_size // 2)
-        kernel = ops.convert_to_tensor(np.tile(self._filter, (1, 1, x.shape[axis], 1)), x.dtype)
+        kernel = ops.convert_to_tensor(self._filter, x.dtype)
         x = ops.pad(x, pads, mode="reflect")
         return ops.depthwise_conv(x, kernel, self.strides, "valid", self.data_format)
 

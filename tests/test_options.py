@@ -238,6 +238,15 @@ def test_replace_classifier():
     assert model.output_shape == (None, 10)
     two = keras_archs.replace_classifier(keras_archs.GoogLeNet(aux_heads=True), 3)
     assert two.output_shape == (None, 3)
+    theirs = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dropout(0.1, name="dropout"),
+            keras.layers.Dense(5),
+            keras.layers.Dense(2),
+        ]
+    )
+    assert keras_archs.replace_classifier(theirs, 3, drop_rate=0.2).output_shape == (None, 3)
     again = keras_archs.replace_classifier(new, 4, drop_rate=0.3)
     assert [layer.rate for layer in again.layers if isinstance(layer, keras.layers.Dropout)] == [0.3]
     assert keras_archs.replace_classifier(new, 4).layers[-2].name == "avg_pool"

@@ -1,12 +1,11 @@
-"""keras-archs: list, show, train, export, quickstart."""
+"""keras-archs: list, show, recipes, train, resume, evaluate, lr-find, export, quickstart."""
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 from rich.console import Console
 
 from keras_archs_cli.quiet import import_keras
@@ -23,6 +22,28 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for 
 RunDir = Annotated[
     Path | None, typer.Option(help="New folder for everything the run leaves; by default below runs/.")
 ]
+
+
+Recipe = Annotated[
+    str | None, typer.Option(help="A name of `keras-archs recipes`; the options below change it.")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="YAML file with sections of fields, as in a run folder.")
+]
+ModelName = Annotated[str | None, typer.Option(help="A name of `keras-archs list`. [default: resnet20]")]
+DataSource = Annotated[
+    str | None,
+    typer.Option(
+        help="digits, shapes, a folder of class sub-folders, a .csv list, TFRecord files ('x/train-*'), or "
+        "tfds:NAME. [default: digits]"
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any field, e.g. --set augment.mixup=0.2."),
+]
+Strategy = Annotated[str, typer.Option(help="auto, one_device, mirrored or multi_worker.")]
+Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard, too.")]
 
 
 @app.command("list")
@@ -56,43 +77,101 @@ def show(
 
 
 @app.command()
-def train(
-    config: Annotated[Path | None, typer.Option(help="YAML file with fields of TrainConfig.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A name of `keras-archs list`. [default: resnet20]")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="'digits' or a folder of class sub-folders. [default: digits]")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [default: 12]")] = None,
+def train(  # noqa: PLR0913  each is an option
+    recipe: Recipe = None,
+    config: ConfigFile = None,
+    model: ModelName = None,
+    data: DataSource = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     run_dir: RunDir = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other field, e.g. --set image_size=64."),
+    set_: Assignments = None,
+    strategy: Strategy = "auto",
+    hosts: Annotated[
+        str | None, typer.Option(metavar="A:PORT,B:PORT", help="All workers, the same list on each.")
     ] = None,
+    task_index: Annotated[int | None, typer.Option(min=0, help="Which of --hosts this process is.")] = None,
+    start_deadline: Annotated[
+        float, typer.Option(min=1, help="Seconds in which all workers must have come.")
+    ] = 300,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run where, and stop.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Throw away another run in --run-dir.")] = False,
+    tensorboard: Tensorboard = False,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Train a classifier; after a crash, the same command goes on where the last checkpoint stands."""
+    import_keras()
+    from keras_archs.training import Options
+    from keras_archs_cli.training import chosen_config, chosen_plan, new_folder, run_training, show_plan
+
+    shortcuts = {"model.name": model, "data.source": data, "run.epochs": epochs}
+    settings = chosen_config(recipe, config, shortcuts, set_ or [])
+    settings, plan = chosen_plan(settings, strategy, hosts, task_index, run_dir)
+    folder = run_dir or new_folder(f"{settings.model.name}-{Path(settings.data.source).name}", settings)
+    if dry_run:
+        show_plan(settings, plan, folder, as_json)
+    else:
+        options = Options(force=force, tensorboard=tensorboard, deadline=start_deadline)
+        run_training(settings, plan, folder, options, as_json)
+
+
+@app.command()
+def resume(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of an interrupted `keras-archs train`.")],
+    set_: Assignments = None,
+    strategy: Strategy = "auto",
+    tensorboard: Tensorboard = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a classifier on the digits or on a folder of images."""
+    """Go on with an interrupted run; batch_size and micro_batches of `run` may be --set to others."""
     import_keras()
-    from keras_archs.training import TrainConfig
-    from keras_archs.training import train as run_training
-    from keras_archs.training.config import read_yaml
+    from keras_archs.training import Options
+    from keras_archs_cli.training import resume_run
 
-    values = (read_yaml(config) if config else {}) | _assignments(set_ or [])
-    values |= {k: v for k, v in {"model": model, "data": data, "epochs": epochs}.items() if v is not None}
-    settings = TrainConfig.from_dict(values)
-    folder = run_dir or _new_folder(f"{settings.model}-{Path(settings.data).name}")
-    try:
-        run = run_training(settings, folder)
-    except KeyboardInterrupt:
-        kept = f"{folder} keeps the best model so far" if folder.exists() else "nothing was kept"
-        notes.print(f"Interrupted; {kept}.", highlight=False)
-        raise
-    if as_json:
-        print(json.dumps({"run_dir": str(folder), **run.metrics}, indent=2))
-    else:
-        print(f"{run.metrics['test_accuracy']:.2%} of {run.metrics['test_images']} test images are right.")
-        print(f"Run folder: {folder}")
+    resume_run(run_dir, strategy, set_ or [], Options(tensorboard=tensorboard), as_json)
+
+
+@app.command()
+def evaluate(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished `keras-archs train`.")],
+    data: Annotated[str | None, typer.Option(help="Other images of the same classes.")] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test of the run's own images.")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Measure the model of a run: accuracy, loss, and the classes it knows least."""
+    import_keras()
+    from keras_archs_cli.training import evaluate_run
+
+    evaluate_run(run_dir, data, split, as_json)
+
+
+@app.command("lr-find")
+def lr_find(
+    recipe: Recipe = None,
+    config: ConfigFile = None,
+    model: ModelName = None,
+    data: DataSource = None,
+    set_: Assignments = None,
+    picture: Annotated[Path, typer.Option(help="Where the curve is drawn.")] = Path("lr-find.png"),
+    as_json: AsJson = False,
+) -> None:
+    """Raise the learning rate step by step, and suggest one (Smith 2017)."""
+    import_keras()
+    from keras_archs_cli.training import chosen_config, find_rate
+
+    settings = chosen_config(recipe, config, {"model.name": model, "data.source": data}, set_ or [])
+    find_rate(settings, picture, as_json)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this one in full.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the recipes of `train --recipe`."""
+    import_keras()
+    from keras_archs_cli.training import show_recipes
+
+    show_recipes(name, as_json)
 
 
 @app.command()
@@ -123,35 +202,16 @@ def quickstart(run_dir: RunDir = None, as_json: AsJson = False) -> None:
     """The main job in one command: train on real images, quantize, export, verify."""
     import_keras()
     from keras_archs_cli.pipeline import run_quickstart
+    from keras_archs_cli.training import new_folder
 
-    run_quickstart(run_dir or _new_folder("quickstart"), as_json)
-
-
-def _assignments(texts: list[str]) -> dict[str, Any]:
-    """['a=1', 'b=x'] as {'a': 1, 'b': 'x'}, values read as YAML."""
-    values = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"--set {text!r} must be NAME=VALUE.")
-        try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--set {text!r}: the value is not YAML: {error}") from error
-    return values
-
-
-def _new_folder(name: str) -> Path:
-    """runs/name, or the first of runs/name-2, runs/name-3, ... that is free."""
-    folder, number = Path("runs") / name, 1
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{name}-{number}"
-    return folder
+    run_quickstart(run_dir or new_folder("quickstart"), as_json)
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0, 1 with a message, 2 for wrong usage, 130 after Ctrl-C."""
+    """Runs the command line.
+
+    Exit codes: 0, 1 with a message, 2 for wrong usage, 130 after Ctrl-C, 143 stopped and saved.
+    """
     try:
         app()
     except Exception as error:

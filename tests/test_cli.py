@@ -56,8 +56,13 @@ def test_quickstart_leaves_everything_in_its_folder(quickstart):
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     artifact = ("artifact.json", "model.tflite")
     recipes = ("float32", "float16", "dynamic_int8", "int8")
-    run = ("config.yaml", "confusion.png", "curves.png", "history.csv", "labels.txt", "metrics.json")
-    assert files == {*run, "model.keras"} | {f"artifacts/{r}/{f}" for r in recipes for f in artifact}
+    run = set(
+        "config.yaml confusion.png curves.png history.csv labels.txt last.keras metrics.json model.keras "
+        "per_class.csv report.html".split()
+    )
+    checkpoints = {name for name in files if name.startswith("checkpoints/step-")}
+    assert len(checkpoints) == 2
+    assert files == run | checkpoints | {f"artifacts/{r}/{f}" for r in recipes for f in artifact}
     record = json.loads((folder / "artifacts/int8/artifact.json").read_text())
     assert not {name for name in record["tensors_by_dtype"] if name.startswith(("float", "bfloat"))}
     assert record["verification"]["passed"]
@@ -83,30 +88,62 @@ def test_export_of_a_run(quickstart, cli):
 
 
 def test_train_writes_a_new_folder_each_time(cli, tmp_path):
-    arguments = ["train", "--epochs", "1", "--set", "image_size=8", "--json"]
+    arguments = ["train", "--epochs", "1", "--set", "data.image_size=8", "--json"]
     for name in ("resnet20-digits", "resnet20-digits-2"):
         code, out, err = cli(*arguments)
         assert (code, err) == (0, "")
         assert json.loads(out)["run_dir"] == f"runs/{name}"
         assert (tmp_path / "runs" / name / "model.keras").exists()
+    metrics = json.loads((tmp_path / "runs/resnet20-digits/metrics.json").read_text())
+    code, out, _ = cli("evaluate", "runs/resnet20-digits")
+    assert code == 0
+    assert out.startswith(f"{metrics['test_accuracy']:.2%} of 450 images are right; loss")
+    assert len(out.splitlines()) == 12  # ten digits and a header
+    shown = json.loads(cli("evaluate", "runs/resnet20-digits", "--split", "validation", "--json")[1])
+    assert shown["accuracy"] == pytest.approx(metrics["validation_accuracy"], abs=1e-6)
+
+
+def test_recipes(cli):
+    code, out, err = cli("recipes")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()][:3] == ["recipe", "digits", "finetune"]
+    code, out, _ = cli("recipes", "rsb_a1")
+    assert "learning_rate: 0.005" in out
 
 
 def test_train_reads_a_file_and_the_command_line_wins(cli, tmp_path):
-    (tmp_path / "c.yaml").write_text("epochs: 7\nmodel: resnet51\n")
+    (tmp_path / "c.yaml").write_text("recipe: rsb_a3\nrun: {epochs: 7}\nmodel: {name: resnet51}\n")
     code, _, err = cli("train", "--config", "c.yaml")
-    assert (code, "model='resnet51' is not accepted. Did you mean 'resnet5" in err) == (1, True)
-    code, _, err = cli("train", "--config", "c.yaml", "--model", "resnet20", "--set", "epochs=0")
-    assert (code, "epochs=0 must be" in err) == (1, True)
+    assert (code, "model.name='resnet51' is not accepted. Did you mean 'resnet5" in err) == (1, True)
+    arguments = ["train", "--config", "c.yaml", "--model", "resnet26", "--set", "augment.mixup=0.3"]
+    code, out, err = cli(*arguments, "--dry-run", "--json")
+    assert (code, err) == (0, "")
+    shown = json.loads(out)
+    assert shown["config"]["run"]["epochs"] == 7
+    assert shown["config"]["model"]["name"] == "resnet26"
+    assert shown["config"]["optimizer"]["name"] == "lamb"
+    assert shown["config"]["augment"]["mixup"] == 0.3
+    assert shown["plan"]["replica_batch_size"] == 2048
+    assert not list((tmp_path / "runs").glob("*"))
+    code, out, _ = cli(*arguments, "--dry-run", "--hosts", "a:1,b:2", "--task-index", "1")
+    assert code == 0
+    assert ["batch", "size", "2048", "=", "2", "x", "1024"] in [line.split() for line in out.splitlines()]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train", "--set", "epoch=3"], 1, "field='epoch' is not accepted. Did you mean 'epochs'?"),
-        (["train", "--set", "epochs"], 1, "--set 'epochs' must be NAME=VALUE"),
-        (["train", "--set", "epochs=["], 1, "--set 'epochs=[': the value is not YAML"),
-        (["train", "--set", "learning_rate=-1e-3"], 1, "learning_rate=-0.001 must be"),
-        (["train", "--data", "nowhere"], 1, "data='nowhere' is neither 'digits' nor a folder"),
+        (["train", "--set", "run.epoch=3"], 1, "run.epoch is no field. Did you mean 'run.epochs'?"),
+        (["train", "--set", "epochs=3"], 1, "Did you mean 'run.epochs'?"),
+        (["train", "--set", "run.epochs"], 1, "--set 'run.epochs' must be NAME=VALUE"),
+        (["train", "--set", "run.epochs=["], 1, "--set 'run.epochs=[': the value is not YAML"),
+        (["train", "--set", "optimizer.learning_rate=-1e-3"], 1, "optimizer.learning_rate=-0.001 must be"),
+        (["train", "--recipe", "rsb_a4"], 1, "recipe='rsb_a4' is not accepted. Did you mean 'rsb_a"),
+        (["train", "--strategy", "miror"], 1, "Did you mean 'mirrored'?"),
+        (["train", "--hosts", "a:1,b:2"], 1, "task_index"),
+        (["train", "--data", "nowhere"], 1, "nowhere' is neither 'digits' nor 'shapes' nor a folder"),
+        (["resume", "nowhere"], 1, "run_dir='nowhere' is no run folder"),
+        (["evaluate", "nowhere"], 1, "run_dir='nowhere' is no run folder"),
         (["train", "--config", "none.yaml"], 1, "none.yaml"),
         (["export", "nowhere"], 1, "run_dir='nowhere' is no run folder"),
         (["list", "restnet*"], 1, "pattern='restnet*' matches none of"),

@@ -24,10 +24,23 @@ def written_whole(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield beside
+        _flush(beside)
         os.replace(beside, path)
+        _flush(path.parent)
     except OSError as error:
-        if error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+        if error.filename is not None:
+            raise
+        if error.errno is None:  # a text alone
+            raise OSError(f"{path} cannot be written: {error}") from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk: a rename may outrun the data, and then the power fails."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

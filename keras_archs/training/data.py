@@ -1,18 +1,21 @@
-"""load_data: a source, split once into train, validation and test, as tf.data or as arrays."""
+"""load_data: a source, split once into train, validation and test."""
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_archs.choices import check_choice
 from keras_archs.preprocessing import preprocess_input, preprocessing_mode
-from keras_archs.training.augment import augment
 from keras_archs.training.config import TrainConfig
-from keras_archs.training.images import read_image
-from keras_archs.training.sources import Source, class_sizes, read_digits, read_folder
+from keras_archs.training.pipeline import Part, evaluation_batches, read_square, training_batches
+from keras_archs.training.progress import tracked
+from keras_archs.training.reading import Pixels, Source, class_sizes, open_source
+from keras_archs.training.reading.source import CACHE_BYTES
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,71 +24,80 @@ SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """One part of the data, in a random order that the seed fixes.
-
-    Attributes:
-        items: Pixels as uint8, shape (N, H, W, 3), or paths, shape (N,), if all pixels together are large.
-        labels: Class numbers, shape (N,).
-    """
-
-    items: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
 class DataSplits:
-    """Three disjoint splits of one data set.
+    """Three splits of one data set.
 
     Attributes:
         config: The configuration they were made by.
         class_names: Names by class number.
         train: What the weights are fitted to.
         validation: What picks the best epoch.
-        test: What the reported accuracy is measured on.
+        test: What the reported accuracy is measured on; where the source has no such split, the validation.
         skipped: "path: reason" of each image that was left out because it cannot be read.
     """
 
     config: TrainConfig
     class_names: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
+    train: Source
+    validation: Source
+    test: Source
     skipped: tuple[str, ...]
 
     @property
     def mode(self) -> str:
         """What the model's weights expect of an image: a mode of `preprocess_input`."""
-        return preprocessing_mode(self.config.model, self.config.weights)
+        return preprocessing_mode(self.config.model.name, self.config.model.weights)
 
-    def dataset(self, split: str, training: bool = False) -> "tf.data.Dataset":
-        """Build the input pipeline of one split.
+    def training(self, first_epoch: int, first_step: int, size: int, part: Part) -> "tf.data.Dataset":
+        """Build the input pipeline that trains, from some step of some epoch on, without an end.
+
+        Args:
+            first_epoch: Where to begin.
+            first_step: Steps of that epoch that are already done.
+            size: Side of an image in pixels.
+            part: Which part of each step.
+
+        Returns:
+            Batches of (preprocessed float images (N, size, size, 3), labels (N,) or targets (N, classes)).
+        """
+        return training_batches(
+            self.train,
+            self.config,
+            mode=self.mode,
+            size=size,
+            first_epoch=first_epoch,
+            first_step=first_step,
+            part=part,
+        )
+
+    def evaluation(self, split: str, part: Part) -> "tf.data.Dataset":
+        """Build the pipeline of one split for evaluation on several devices.
 
         Args:
             split: "train", "validation" or "test".
-            training: Shuffle anew each epoch, drop the last partial batch, augment if configured.
+            part: Which part of each step.
+
+        Returns:
+            Batches of (preprocessed float images (N, H, W, 3), labels (N,), weights (N,)); copies of weight 0
+            fill up the last step.
+        """
+        return evaluation_batches(self.split(split), self.config, mode=self.mode, part=part)
+
+    def dataset(self, split: str) -> "tf.data.Dataset":
+        """Give the images of one split once, in order, the last batch as small as it is.
+
+        Args:
+            split: "train", "validation" or "test".
 
         Returns:
             Batches of (preprocessed float images (N, H, W, 3), labels (N,)).
         """
-        import tensorflow as tf
-
-        part, config = self._split(split), self.config
-        batches = tf.data.Dataset.from_tensor_slices((part.items, part.labels))
-        if training:
-            batches = batches.shuffle(len(part), seed=config.seed)
-        if part.items.ndim == 1:
-            batches = batches.map(self._decode, tf.data.AUTOTUNE)
-        batches = batches.batch(config.batch_size, drop_remainder=training)
-        if training and config.augment:
-            batches = tf.data.Dataset.zip(batches, _seeds(config.seed)).map(self._augment, tf.data.AUTOTUNE)
-        return batches.map(self._preprocess, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        count = len(self.split(split))
+        batches = self.evaluation(split, Part(1)).map(lambda x, y, weight: (x, y))
+        return batches.unbatch().batch(min(count, 64))
 
     def images(self, split: str, n: int | None = None) -> np.ndarray:
-        """Preprocess images as training does, without augmentation: for calibration and verification.
+        """Preprocess images as evaluation does: for calibration and verification.
 
         Args:
             split: "train", "validation" or "test".
@@ -97,13 +109,12 @@ class DataSplits:
         Raises:
             ValueError: If the split has fewer than n images.
         """
-        items = self._split(split).items
-        if n is not None and not 0 < n <= len(items):
-            raise ValueError(f"n={n!r} must be from 1 to {len(items)}, the number of {split} images")
-        chosen = items[:n]
-        if chosen.ndim == 1:
-            chosen = np.stack([read_image(path, self.config.image_size) for path in chosen])
-        return preprocess_input(chosen, self.mode)
+        found = self.split(split).images
+        if n is not None and not 0 < n <= len(found):
+            raise ValueError(f"n={n!r} must be from 1 to {len(found)}, the number of {split} images")
+        size, share = self.config.eval_size, self.config.data.crop_share
+        chosen = range(len(found) if n is None else n)
+        return preprocess_input(np.stack([read_square(found, i, size, share) for i in chosen]), self.mode)
 
     def labels(self, split: str) -> np.ndarray:
         """Give the class numbers of one split.
@@ -114,44 +125,31 @@ class DataSplits:
         Returns:
             Integers, shape (N,), in the order of `images(split)`.
         """
-        return self._split(split).labels
+        return self.split(split).labels
 
     def fingerprint(self) -> str:
         """Hash what the splits hold, so that a later look at the same folder can tell whether it changed.
 
         Returns:
-            SHA-256 of labels and pixels; of labels and paths where the pixels are not in memory.
+            SHA-256 of labels and images, or of paths and sizes of files.
         """
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
             digest.update(split.labels.tobytes())
-            if split.items.ndim == 1:
-                root = Path(self.config.data).resolve()
-                below = [str(Path(path).resolve().relative_to(root)) for path in split.items]
-                digest.update("\n".join(below).encode())
-            else:
-                digest.update(np.ascontiguousarray(split.items).data)
+            digest.update(split.images.fingerprint())
         return digest.hexdigest()
 
-    def _split(self, name: str) -> Split:
+    def split(self, name: str) -> Source:
+        """One of the splits.
+
+        Args:
+            name: "train", "validation" or "test".
+
+        Returns:
+            It.
+        """
         check_choice("split", name, SPLITS)
         return getattr(self, name)
-
-    def _decode(self, path: "tf.Tensor", label: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-        import tensorflow as tf
-
-        size = self.config.image_size
-        image = tf.numpy_function(
-            lambda name: read_image(name.decode(), size), [path], tf.uint8, stateful=False
-        )
-        return tf.ensure_shape(image, (size, size, 3)), label
-
-    def _augment(self, batch: Any, seed: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-        images, labels = batch
-        return augment(images, seed, self.config.flip), labels
-
-    def _preprocess(self, images: "tf.Tensor", labels: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-        return preprocess_input(images, self.mode), labels
 
 
 def load_data(config: TrainConfig, *, progress: bool | None = None) -> DataSplits:
@@ -159,44 +157,111 @@ def load_data(config: TrainConfig, *, progress: bool | None = None) -> DataSplit
 
     Args:
         config: Says where the data is, its size and its shares.
-        progress: True, False, or None for "only on a terminal": a bar while a folder is read.
+        progress: True, False, or None for "only on a terminal": a bar while images are looked at.
 
     Returns:
         The three splits.
 
     Raises:
-        ValueError: If the data does not exist, has unreadable images, or a class is too small to be split.
+        ValueError: If the data does not exist, has too many unreadable images, or is too small to be split.
     """
-    if config.data == "digits":
-        source = read_digits(config.image_size)
-    else:
-        source = read_folder(config.data, config.image_size, config.skip_unreadable, progress)
-    indices = _stratified(source, config)
-    splits = {name: Split(source.items[chosen], source.labels[chosen]) for name, chosen in indices.items()}
-    return DataSplits(config=config, class_names=source.class_names, skipped=source.skipped, **splits)
+    source = _open(config, config.data.source, progress)
+    parts = _parts(source, config)
+    skipped = list(source.skipped)
+    for number, name in enumerate(("validation", "test"), 1):
+        other = getattr(config.data, name)
+        if other is not None:
+            parts[name] = _open(config, other, progress, number)
+            skipped += parts[name].skipped
+            if parts[name].class_names != source.class_names:
+                raise ValueError(
+                    f"data.{name}={other!r} has the classes {_shown(parts[name].class_names)}, but "
+                    f"data.source={config.data.source!r} has {_shown(source.class_names)}; they must be equal"
+                )
+    parts.setdefault("test", parts["validation"])
+    return DataSplits(config=config, class_names=source.class_names, skipped=tuple(skipped), **parts)
 
 
-def _stratified(source: Source, config: TrainConfig) -> dict[str, np.ndarray]:
-    """Divide the indices of each class by the shares, at least one to each split; then mix the classes."""
-    random = np.random.default_rng(config.seed)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in SPLITS}
+def in_memory(data: DataSplits, progress: bool | None = None) -> DataSplits:
+    """Decode what is decoded the same way again and again, where all of it is small.
+
+    Args:
+        data: The splits.
+        progress: True, False, or None for "only on a terminal".
+
+    Returns:
+        The same splits; those that are decoded hold pixels.
+    """
+    config = data.config
+    fixed = config.augment.crop != "random_resized" and not config.run.resizing
+    train = _in_memory(data.train, config.data.image_size, 1.0, progress) if fixed else data.train
+    size, share = config.eval_size, config.data.crop_share
+    validation = _in_memory(data.validation, size, share, progress)
+    same = data.test is data.validation
+    test = validation if same else _in_memory(data.test, size, share, progress)
+    return replace(data, train=train, validation=validation, test=test)
+
+
+def _in_memory(split: Source, size: int, crop_share: float, progress: bool | None) -> Source:
+    """Decode all images of a split, in threads, if they are small enough."""
+    if split.images.plain is None or len(split) * size * size * 3 > CACHE_BYTES:
+        return split
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        read = pool.map(lambda index: read_square(split.images, index, size, crop_share), range(len(split)))
+        pixels = np.stack(list(tracked(read, len(split), "decoding images", progress)))
+    return replace(split, images=Pixels(pixels))
+
+
+def _open(config: TrainConfig, name: str, progress: bool | None, drawing: int = 0) -> Source:
+    """Open a source; of `shapes`, each drawing has other pictures."""
+    return open_source(
+        name,
+        config.data.image_size,
+        max_corrupt_share=config.data.max_corrupt_share,
+        progress=progress,
+        seed=config.run.seed + drawing,
+    )
+
+
+def _parts(source: Source, config: TrainConfig) -> dict[str, Source]:
+    """Divide a source as it says itself, or by the shares; in random order, so that a front is a sample."""
+    random = np.random.default_rng(config.run.seed)
+    if source.splits is not None:
+        names = [name for name in SPLITS if np.any(source.splits == name)]
+        chosen = {name: random.permutation(np.flatnonzero(source.splits == name)) for name in names}
+        if "validation" not in chosen and config.data.validation is None:
+            whole = source.select(chosen.pop("train"))
+            parts = _by_shares(whole, config, {"validation": config.data.validation_share}, random)
+            return parts | {name: source.select(rows) for name, rows in chosen.items()}
+        return {name: source.select(rows) for name, rows in chosen.items()}
+    shares = {
+        "validation": 0.0 if config.data.validation else config.data.validation_share,
+        "test": 0.0 if config.data.test or config.data.validation else config.data.test_share,
+    }
+    return _by_shares(source, config, {name: share for name, share in shares.items() if share}, random)
+
+
+def _by_shares(
+    source: Source, config: TrainConfig, shares: dict[str, float], random: np.random.Generator
+) -> dict[str, Source]:
+    """Divide the images of each class by the shares, at least one to each split; then mix the classes."""
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in ("train", *shares)}
     for label, (name, size) in enumerate(class_sizes(source).items()):
-        tests = max(1, round(config.test_share * size))
-        validations = max(1, round(config.validation_share * size))
-        if tests + validations >= size:
+        if not size:  # a list may be part of a larger one; `number_labels` has warned
+            continue
+        counts = {split: max(1, round(share * size)) for split, share in shares.items()}
+        if sum(counts.values()) >= size:
+            wanted = " and ".join(f"{count} for the {split}" for split, count in counts.items())
             raise ValueError(
-                f"class {name!r} of data={config.data!r} has {size} usable images: with {validations} for "
-                f"validation and {tests} for the test none is left to train on; add images or lower them"
+                f"class {name!r} of data.source={config.data.source!r} has {size} usable images: with "
+                f"{wanted} none is left to train on; add images or lower the shares"
             )
         members = random.permutation(np.flatnonzero(source.labels == label))
-        cuts = [size - tests - validations, size - tests]
-        for split, part in zip(SPLITS, np.split(members, cuts), strict=True):
-            parts[split].append(part)
-    return {split: random.permutation(np.concatenate(chosen)) for split, chosen in parts.items()}
+        cuts = np.cumsum([size - sum(counts.values()), *counts.values()])[:-1]
+        for split, part in zip(rows, np.split(members, cuts), strict=True):
+            rows[split].append(part)
+    return {name: source.select(random.permutation(np.concatenate(parts))) for name, parts in rows.items()}
 
 
-def _seeds(seed: int) -> "tf.data.Dataset":
-    """Give each batch a pair of integers of its own, others in each epoch."""
-    import tensorflow as tf
-
-    return tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+FIRST = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
@@ -12,12 +12,13 @@ def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
 
     Args:
         path: The file.
-        rows: Values by column.
+        rows: Values by column, at least those of `FIRST`.
     """
+    names = [*FIRST, *(name for name in rows[0] if name not in FIRST)]
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, names)
         writer.writeheader()
-        writer.writerows({name: f"{row[name]:.9g}" for name in COLUMNS} for row in rows)
+        writer.writerows({name: f"{row[name]:.9g}" for name in names} for row in rows)
 
 
 def read_history(path: Path) -> dict[str, list[float]]:
@@ -30,8 +31,9 @@ def read_history(path: Path) -> dict[str, list[float]]:
         One value an epoch, by column.
     """
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in COLUMNS}
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    return {name: [float(row[name]) for row in rows] for name in reader.fieldnames or ()}
 
 
 def best_epoch(history: Mapping[str, Sequence[float]]) -> int:

@@ -70,10 +70,12 @@ def is_wanted(progress: bool | None) -> bool:
 class TrainingProgress(keras.callbacks.Callback):
     """One bar over all steps of all epochs, with images/s, loss and accuracy."""
 
-    def __init__(self, bar: Progress, epochs: int, steps: int, batch_size: int) -> None:
+    def __init__(self, bar: Progress, epochs: int, steps: int, batch_size: int, done: int) -> None:
         super().__init__()
         self._bar, self._epochs, self._batch_size = bar, epochs, batch_size
-        self._task = bar.add_task("train", total=epochs * steps, epoch=f"0/{epochs}", numbers="preparing")
+        self._task = bar.add_task(
+            "train", total=epochs * steps, completed=done, epoch=f"0/{epochs}", numbers="preparing"
+        )
         self._epoch_start = self._last_reading = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

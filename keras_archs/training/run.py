@@ -14,8 +14,10 @@ from keras_archs.training.data import DataSplits, load_data
 from keras_archs.training.history import read_history
 
 CONFIG, HISTORY, METRICS = "config.yaml", "history.csv", "metrics.json"
-MODEL, LABELS, SKIPPED = "model.keras", "labels.txt", "skipped.txt"
-CURVES, CONFUSION = "curves.png", "confusion.png"
+MODEL, LAST, LABELS, SKIPPED = "model.keras", "last.keras", "labels.txt", "skipped.txt"
+CURVES, CONFUSION, CLASSES, REPORT = "curves.png", "confusion.png", "per_class.csv", "report.html"
+TENSORBOARD = "tensorboard"
+FILES = (CONFIG, HISTORY, METRICS, MODEL, LAST, LABELS, SKIPPED, CURVES, CONFUSION, CLASSES, REPORT)
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ class Run:
             ValueError: If the folder is no run folder, or its run did not finish.
         """
         directory = Path(directory)
-        missing = [
-            name for name in (CONFIG, LABELS, HISTORY, MODEL, METRICS) if not (directory / name).is_file()
-        ]
-        if missing == [METRICS]:
-            raise ValueError(f"run_dir={str(directory)!r} was not finished; its best model so far is {MODEL}")
+        needed = (CONFIG, LABELS, HISTORY, MODEL, METRICS)
+        missing = [name for name in needed if not (directory / name).is_file()]
+        if METRICS in missing and CONFIG not in missing:
+            best = "no epoch is complete" if MODEL in missing else f"its best model so far is {MODEL}"
+            raise ValueError(
+                f"run_dir={str(directory)!r} was not finished; {best}. `keras-archs resume` goes on with it"
+            )
         if missing:
             raise ValueError(f"run_dir={str(directory)!r} is no run folder: {', '.join(missing)} missing")
         return cls(
@@ -86,8 +90,8 @@ class Run:
         data = load_data(self.config)
         if data.fingerprint() != self.metrics.get("data_sha256"):
             raise ValueError(
-                f"data={self.config.data!r} has changed since {str(self.directory)!r} was trained on it: "
-                "bring the same images back, or train again"
+                f"data.source={self.config.data.source!r} has changed since {str(self.directory)!r} was "
+                "trained on it: bring the same images back, or train again"
             )
         return data
 

@@ -9,4 +9,4 @@ def photos(tmp_path):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr("keras_archs.training.trainer.create_model", tiny_model)
+    monkeypatch.setattr("keras_archs.training.networks.create_model", tiny_model)

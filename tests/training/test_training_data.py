@@ -1,223 +1,211 @@
+import csv
+import dataclasses
 import logging
 import shutil
-import time
 
 import numpy as np
 import pytest
 from training_helpers import write_images
 
 from keras_archs.preprocessing import preprocess_input
-from keras_archs.training import TrainConfig, load_data, sources
+from keras_archs.training import TrainConfig, data, load_data
+from keras_archs.training.data import SPLITS, in_memory
+from keras_archs.training.pipeline import Part
+from keras_archs.training.reading import Pixels
+
+
+@pytest.fixture(autouse=True)
+def clean_state():
+    """In place of the one of all tests, which takes longer than most of these: there is no network here."""
 
 
 def config_for(folder, **values):
-    return TrainConfig(**{"data": str(folder), "image_size": 8, "batch_size": 4, "augment": False, **values})
+    base = {
+        "data.source": str(folder),
+        "data.image_size": 8,
+        "run.batch_size": 4,
+        "augment.similarity": False,
+    }
+    return TrainConfig().replaced({**base, **values})
 
 
-def test_digits_are_real_and_in_range():
-    data = load_data(TrainConfig(image_size=16))
-    images = np.concatenate([data.train.items, data.validation.items, data.test.items])
-    assert images.shape == (1797, 16, 16, 3)
-    assert images.dtype == np.uint8
-    assert (images.min(), images.max()) == (0, 255)
-    assert (images[..., 0] == images[..., 2]).all()
-    assert data.class_names == tuple("0123456789")
-    assert len(data.test) == pytest.approx(0.25 * 1797, abs=5)
-    assert len(data.validation) == pytest.approx(0.1 * 1797, abs=5)
+def split_of(folder, **values):
+    return load_data(config_for(folder, **values), progress=False)
 
 
-def test_splits_are_disjoint_and_hold_each_class_by_its_share(monkeypatch, tmp_path):
-    monkeypatch.setattr(sources, "CACHE_BYTES", 0)  # so that the items are paths
+def paths(splits):
+    return {name: splits.split(name).images.paths.tolist() for name in SPLITS}
+
+
+def test_splits_hold_each_class_by_its_share_and_share_no_image(tmp_path):
     write_images(tmp_path / "p", count=20)
-    data = load_data(config_for(tmp_path / "p"))
-    paths = [set(split.items) for split in (data.train, data.validation, data.test)]
-    assert [len(split) for split in paths] == [26, 4, 10]
-    assert len(set.union(*paths)) == 40
-    assert np.bincount(data.labels("test")).tolist() == [5, 5]
-    assert np.bincount(data.labels("validation")).tolist() == [2, 2]
-    assert all(
-        ("red" in path) == bool(label)
-        for path, label in zip(data.test.items, data.labels("test"), strict=True)
-    )
+    write_images(tmp_path / "p", count=7, classes=("blue",))
+    splits = split_of(tmp_path / "p")
+    found = paths(splits)
+    assert len({path for split in found.values() for path in split}) == 47
+    assert sum(map(len, found.values())) == 47
+    by_class = {name: np.bincount(splits.labels(name)).tolist() for name in SPLITS}
+    assert by_class == {"train": [4, 13, 13], "validation": [1, 2, 2], "test": [2, 5, 5]}
+    for name in SPLITS:
+        for path, label in zip(found[name], splits.labels(name), strict=True):
+            assert path.startswith(splits.class_names[label])
+    # A front of a split is a sample: the classes are mixed.
+    assert len(set(splits.labels("train")[:10].tolist())) > 1
 
 
-def test_the_seed_decides_the_split(monkeypatch, photos):
-    monkeypatch.setattr(sources, "CACHE_BYTES", 0)
-    first, again, other = (load_data(config_for(photos, seed=seed)).test.items.tolist() for seed in (1, 1, 2))
-    assert first == again
-    assert set(first) != set(other)
+def test_the_seed_decides_the_split_and_the_model_does_not(photos):
+    first = paths(split_of(photos, **{"run.seed": 1}))
+    assert paths(split_of(photos, **{"run.seed": 1, "model.name": "xception", "run.epochs": 3})) == first
+    assert set(paths(split_of(photos, **{"run.seed": 2}))["test"]) != set(first["test"])
 
 
-@pytest.mark.parametrize("model", ["resnet20", "xception", "resnet50"])
-def test_arrays_and_pipeline_are_preprocessed_by_the_same_function(photos, model):
-    data = load_data(config_for(photos, model=model))
-    piped = np.concatenate([images for images, _ in data.dataset("test")])
-    np.testing.assert_array_equal(piped, preprocess_input(data.test.items, model))
-    np.testing.assert_array_equal(data.images("test"), piped)
-    np.testing.assert_array_equal(
-        np.concatenate([labels for _, labels in data.dataset("test")]), data.labels("test")
-    )
-    np.testing.assert_array_equal(data.images("test", 2), piped[:2])
-
-
-def test_images_beyond_the_cache_are_read_each_epoch_and_are_the_same(monkeypatch, photos):
-    cached = load_data(config_for(photos))
-    monkeypatch.setattr(sources, "CACHE_BYTES", 0)
-    streamed = load_data(config_for(photos))
-    assert cached.train.items.ndim == 4
-    assert streamed.train.items.ndim == 1
-    np.testing.assert_array_equal(streamed.images("test"), cached.images("test"))
-    for a, b in zip(streamed.dataset("train", True), cached.dataset("train", True), strict=True):
-        np.testing.assert_array_equal(a[0], b[0])
-        np.testing.assert_array_equal(a[1], b[1])
-
-
-@pytest.mark.parametrize("augment", [False, True])
-def test_training_epochs_differ_and_repeat_from_the_seed(photos, augment):
-    def two_epochs(seed):
-        dataset = load_data(config_for(photos, augment=augment, seed=seed, batch_size=5)).dataset(
-            "train", training=True
-        )
-        return [np.concatenate([images for images, _ in dataset]) for _ in range(2)]
-
-    first, second = two_epochs(seed=1)
-    again = two_epochs(seed=1)
-    np.testing.assert_array_equal(first, again[0])
-    np.testing.assert_array_equal(second, again[1])
-    assert len(first) == 15  # of 16 images: batches of 5
-    assert not np.array_equal(first, second)
-    assert not np.array_equal(first, two_epochs(seed=2)[0])
-
-
-def test_wrong_split_and_number_are_named(photos):
-    data = load_data(config_for(photos))
-    with pytest.raises(ValueError, match=r"split='tests'.*'test'"):
-        data.dataset("tests")
-    for n in (0, -1, 7):
-        with pytest.raises(ValueError, match=f"n={n} must be from 1 to 6"):
-            data.images("test", n)
-
-
-def test_unknown_source_names_the_nearest(tmp_path, photos):
-    with pytest.raises(ValueError, match=r"data='digit' .*'digits'"):
-        load_data(TrainConfig(data="digit"))
-    with pytest.raises(ValueError, match="'photos'"):
-        load_data(config_for(tmp_path / "photoes"))
-    with pytest.raises(ValueError, match="neither 'digits' nor a folder"):
-        load_data(config_for(tmp_path / "no" / "where"))
-    with pytest.raises(ValueError, match="neither 'digits' nor a folder"):
-        load_data(config_for(photos / "red" / "00.png"))
-
-
-def test_empty_folder(tmp_path):
-    with pytest.raises(ValueError, match=r"no class sub-folders \(0 images lie loose"):
-        load_data(config_for(tmp_path))
-
-
-def test_loose_images(photos):
-    with pytest.raises(ValueError, match=r"no class sub-folders \(12 images lie loose"):
-        load_data(config_for(photos / "red"))
-
-
-def test_one_class(photos):
-    shutil.rmtree(photos / "red")
-    with pytest.raises(ValueError, match="one class, 'green'"):
-        load_data(config_for(photos))
-
-
-def test_class_without_images(photos):
-    (photos / "blue").mkdir()
-    (photos / "blue" / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"no images .*\['blue'\]"):
-        load_data(config_for(photos))
-
-
-def test_class_with_too_few_images(photos):
+def test_a_class_too_small_to_be_split(photos):
     write_images(photos, count=2, classes=("blue",))
-    with pytest.raises(ValueError, match=r"class 'blue' .* has 2 usable images"):
-        load_data(config_for(photos))
+    with pytest.raises(
+        ValueError, match=r"class 'blue' of data.source=.* has 2 usable images: with 1 for the "
+    ):
+        split_of(photos)
+    assert np.bincount(split_of(photos, **{"data.test_share": 0}).labels("train"))[0] == 1
     write_images(photos / "more", count=3, classes=("blue",))
     shutil.move(photos / "more" / "blue" / "02.png", photos / "blue" / "02.png")
     shutil.rmtree(photos / "more")
-    assert np.bincount(load_data(config_for(photos)).labels("train"))[0] == 1
+    assert np.bincount(split_of(photos).labels("train"))[0] == 1
 
 
-def test_hidden_and_other_files_are_ignored_and_deeper_images_found(photos):
-    (photos / ".git").mkdir()
-    (photos / ".git" / "a.png").write_bytes(b"no image")
-    (photos / "red" / ".thumbs").mkdir()
-    (photos / "red" / ".thumbs" / "a.png").write_bytes(b"no image")
-    (photos / "red" / "._00.png").write_bytes(b"no image")
-    (photos / "red" / "list.csv").write_text("a,b")
-    (photos / "red" / "more").mkdir()
-    shutil.move(photos / "red" / "00.png", photos / "red" / "more" / "00.PNG")
-    data = load_data(config_for(photos))
-    assert data.class_names == ("green", "red")
-    assert len(data.train) + len(data.validation) + len(data.test) == 24
-
-
-@pytest.fixture
-def damaged(photos):
-    (photos / "red" / "zero.png").write_bytes(b"")
-    (photos / "red" / "text.jpg").write_text("no image")
-    whole = (photos / "green" / "00.png").read_bytes()
-    (photos / "green" / "half.png").write_bytes(whole[: len(whole) // 2])
-    return photos
-
-
-def test_damaged_images_are_named_and_counted(damaged):
-    with pytest.raises(ValueError, match=r"3 of 27 images.*skip_unreadable=True") as caught:
-        load_data(config_for(damaged))
-    text = str(caught.value)
-    assert "zero.png: empty file" in text
-    assert "text.jpg: UnidentifiedImageError" in text
-    assert "half.png: " in text
-    assert "00.png" not in text
-
-
-def test_many_damaged_images_are_not_all_listed(photos):
-    for i in range(30):
-        (photos / "red" / f"zero{i:02d}.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"30 of 54 images.*; and 20 more"):
-        load_data(config_for(photos))
-
-
-@pytest.mark.parametrize("cache", [0, 2**20])
-def test_damaged_images_are_skipped_when_told_to(damaged, caplog, monkeypatch, cache):
-    monkeypatch.setattr(sources, "CACHE_BYTES", cache)
-    with caplog.at_level(logging.WARNING):
-        data = load_data(config_for(damaged, skip_unreadable=True))
-    assert "3 of 27" in caplog.text
-    assert sorted(line.split(": ")[0].split("/")[-1] for line in data.skipped) == [
-        "half.png",
-        "text.jpg",
-        "zero.png",
-    ]
-    assert len(data.train) + len(data.validation) + len(data.test) == 24
-    assert data.images("train").min() < data.images("train").max()
-
-
-def test_skipping_may_leave_a_class_too_small(photos):
+def test_damage_may_leave_a_class_too_small(photos):
     for path in sorted((photos / "red").iterdir())[2:]:
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"class 'red' .* has 2 usable images"):
-        load_data(config_for(photos, skip_unreadable=True))
+        split_of(photos, **{"data.max_corrupt_share": 0.5})
 
 
-def test_ctrl_c_does_not_wait_for_the_images_in_the_queue(photos, monkeypatch):
-    write_images(photos, count=200, classes=("blue",))
-    calls = []
+def test_a_class_of_a_list_may_have_no_image(photos, caplog):
+    with open(photos / "list.csv", "w", newline="") as file:
+        rows = [(f"{name}/{i:02d}.png", 1 + (name == "red")) for name in ("green", "red") for i in range(12)]
+        csv.writer(file).writerows([("path", "label"), *rows])
+    with caplog.at_level(logging.WARNING):
+        splits = split_of(photos / "list.csv")
+    assert "1 classes have no image" in caplog.text
+    assert splits.class_names == ("0", "1", "2")
+    assert np.bincount(splits.labels("test"), minlength=3).tolist() == [0, 3, 3]
 
-    def read(path, size):
-        calls.append(path)
-        time.sleep(0.01)
 
-    def interrupted(items, total, text, progress):
-        yield next(items)
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("names", "sizes"),
+    [
+        (("train", "val", "test"), [24, 10, 10]),
+        (("train", "test"), [22, 2, 10]),  # a tenth of the training images
+        (("train", "validation"), [24, 10, 10]),  # the validation gives the reported accuracy, too
+    ],
+)
+def test_folders_that_come_split(tmp_path, names, sizes):
+    for name in names:
+        write_images(tmp_path / name, count=12 if name == "train" else 5)
+    splits = split_of(tmp_path)
+    assert [len(splits.split(name)) for name in SPLITS] == sizes
+    found = paths(splits)
+    assert all(path.startswith("train/") for path in found["train"])
+    assert all(path.startswith("train/" if "test" in names[1] else "val") for path in found["validation"])
+    assert not set(found["train"]) & set(found["validation"])
+    assert (splits.test is splits.validation) == ("test" not in names)
+    assert np.bincount(splits.labels("validation")).tolist() == [sizes[1] // 2] * 2
 
-    monkeypatch.setattr(sources, "read_image", read)
-    monkeypatch.setattr(sources, "tracked", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        load_data(config_for(photos))
-    assert len(calls) < 100
+
+def test_validation_and_test_from_other_sources(photos, tmp_path):
+    write_images(tmp_path / "v", count=5)
+    write_images(tmp_path / "t", count=4)
+    (tmp_path / "t" / "red" / "zero.png").write_bytes(b"")
+    values = {"data.validation": str(tmp_path / "v"), "data.max_corrupt_share": 0.2}
+    splits = split_of(photos, **values)
+    assert [len(splits.split(name)) for name in SPLITS] == [24, 10, 10]
+    assert splits.test is splits.validation
+    splits = split_of(photos, **values, **{"data.test": str(tmp_path / "t")})
+    assert [len(splits.split(name)) for name in SPLITS] == [24, 10, 8]
+    [line] = splits.skipped
+    assert line.endswith("zero.png: empty file")
+    splits = split_of(photos, **{"data.test": str(tmp_path / "t"), "data.max_corrupt_share": 0.2})
+    assert [len(splits.split(name)) for name in SPLITS] == [22, 2, 8]
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_another_source_must_have_the_same_classes(photos, tmp_path, name):
+    write_images(tmp_path / "other", classes=("blue", "green"))
+    with pytest.raises(
+        ValueError,
+        match=f"data.{name}='.*other' has the classes blue, green, but data.source=.* has green, red",
+    ):
+        split_of(photos, **{f"data.{name}": str(tmp_path / "other")})
+
+
+@pytest.mark.parametrize("model", ["resnet20", "xception", "resnet50"])
+def test_arrays_and_pipeline_are_preprocessed_as_the_model_wants(photos, model):
+    splits = in_memory(split_of(photos, **{"model.name": model}), False)
+    [(piped, labels)] = splits.dataset("test").as_numpy_iterator()
+    np.testing.assert_allclose(piped, preprocess_input(splits.test.images.array, model), rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(labels, splits.labels("test"))
+    np.testing.assert_allclose(splits.images("test"), piped, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(splits.images("test", 2), splits.images("test")[:2])
+
+
+def test_a_dataset_has_each_image_once_in_batches_of_64(monkeypatch):
+    splits = load_data(TrainConfig.from_dict({"data": {"image_size": 8}}))
+    sizes = [len(labels) for _, labels in splits.dataset("validation").as_numpy_iterator()]
+    assert sizes == [64, 64, len(splits.validation) - 128]
+    assert [len(splits.split(name)) for name in SPLITS] == pytest.approx([1168, 180, 449], abs=5)
+
+
+def test_images_in_memory_are_those_that_are_read_again_and_again(photos, monkeypatch):
+    config = {"data.eval_size": 12, "data.crop_share": 0.75}
+    streamed = split_of(photos, **config)
+    cached = in_memory(streamed, False)
+    assert isinstance(cached.train.images, Pixels)
+    assert cached.train.images.array.shape == (16, 8, 8, 3)
+    assert cached.test.images.array.shape == (6, 12, 12, 3)
+    np.testing.assert_array_equal(streamed.images("test"), cached.images("test"))
+    for name in ("training", "evaluation"):
+        some, others = (
+            s.training(0, 0, 8, Part(4)).take(2) if name == "training" else s.evaluation("test", Part(4))
+            for s in (streamed, cached)
+        )
+        for a, b in zip(some.as_numpy_iterator(), others.as_numpy_iterator(), strict=True):
+            for one, other in zip(a, b, strict=True):
+                np.testing.assert_array_equal(one, other)
+    # What is cut at random, or seen at several sizes, is read from the files.
+    for values in ({"augment.crop": "random_resized"}, {"run.resizing": [[0, 6], [0.5, 8]]}):
+        assert not isinstance(in_memory(split_of(photos, **values), False).train.images, Pixels)
+    monkeypatch.setattr(data, "CACHE_BYTES", 1000)
+    assert in_memory(streamed, False).train is streamed.train
+
+
+def test_without_a_test_split_the_validation_is_decoded_once(photos):
+    splits = in_memory(split_of(photos, **{"data.test_share": 0}), False)
+    assert splits.test is splits.validation
+
+
+def test_the_fingerprint_knows_images_and_splits(photos, tmp_path):
+    splits = split_of(photos)
+    first = splits.fingerprint()
+    relabelled = dataclasses.replace(splits.train, labels=1 - splits.train.labels)
+    assert dataclasses.replace(splits, train=relabelled).fingerprint() != first
+    assert split_of(photos).fingerprint() == first
+    assert split_of(photos, **{"run.seed": 1}).fingerprint() != first
+    shutil.copytree(photos, tmp_path / "moved")
+    assert split_of(tmp_path / "moved").fingerprint() == first
+    (photos / "red" / "00.png").write_bytes((photos / "red" / "00.png").read_bytes() + b"\0")
+    assert split_of(photos).fingerprint() != first
+
+
+def test_wrong_split_and_number_are_named(photos):
+    splits = split_of(photos)
+    for ask in (splits.dataset, splits.images, splits.labels):
+        with pytest.raises(ValueError, match=r"split='tests'.*'test'"):
+            ask("tests")
+    for n in (0, -1, 7):
+        with pytest.raises(ValueError, match=f"n={n} must be from 1 to 6, the number of test images"):
+            splits.images("test", n)
+
+
+def test_what_weights_expect_decides_the_mode(photos):
+    splits = split_of(photos, **{"model.name": "resnet50"})
+    assert splits.mode == "caffe"
+    assert dataclasses.replace(splits, config=config_for(photos, **{"model.name": "xception"})).mode == "tf"

@@ -1,8 +1,11 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_archs.training.images import read_image
+from keras_archs.training import images
+from keras_archs.training.images import check_image, read_image
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,35 @@ def test_the_fast_jpeg_path_gives_nearly_the_same_pixels(tmp_path):
     Image.fromarray(np.stack([x, y, 255 - x], -1).astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
     whole = Image.open(tmp_path / "a.jpg").resize((32, 32), Image.Resampling.BILINEAR)
     assert np.abs(read_image(tmp_path / "a.jpg", 32).astype(int) - np.asarray(whole)).max() <= 3
+
+
+def test_bytes_and_whole_images_are_read_too(tmp_path):
+    Image.new("RGB", (30, 20), (10, 20, 30)).save(tmp_path / "a.png")
+    stream = io.BytesIO((tmp_path / "a.png").read_bytes())
+    pixels = read_image(stream)
+    assert pixels.shape == (20, 30, 3)
+    assert (pixels == (10, 20, 30)).all()
+    np.testing.assert_array_equal(read_image(stream, 8), read_image(tmp_path / "a.png", 8))
+
+
+def test_whole_images_stand_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "bmp"])
+def test_of_large_data_sets_only_what_does_not_end_well_is_decoded(monkeypatch, kind):
+    def refuse(stream, size):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(images, "read_image", refuse)
+    stream = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(stream, kind)
+    if kind != "bmp":  # whose end looks like anything
+        assert check_image(stream, None) == (kind == "jpeg")
+        stream.write(b"more")
+    if kind != "webp":  # which says how long it is
+        with pytest.raises(AssertionError, match="decoded"):
+            check_image(stream, None)

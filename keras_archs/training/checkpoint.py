@@ -56,7 +56,7 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint) -> Path:
 
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{step:09d}.safetensors"
-    arrays = {name: np.array(value, order="C") for name, value in checkpoint.arrays.items()}
+    arrays = {name: np.asarray(value, order="C") for name, value in checkpoint.arrays.items()}
     record = json.dumps(checkpoint.record)
     header = {"format": str(FORMAT), "checksum": str(_checksum(record, arrays)), "record": record}
     with written_whole(path) as beside:

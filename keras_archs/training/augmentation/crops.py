@@ -118,8 +118,14 @@ def decode_window(encoded: "tf.Tensor", window: "tf.Tensor", size: int) -> "tf.T
     window = tf.convert_to_tensor(window)
     shrink = tf.reduce_min(window[2:]) // size
     index = tf.reduce_sum(tf.cast(shrink >= JPEG_RATIOS[1:], tf.int32))
-    branches = [functools.partial(_decode, encoded, window, ratio) for ratio in JPEG_RATIOS]
-    return _resize(tf.switch_case(index, branches), size)
+    signature = (tf.TensorSpec((), tf.string), tf.TensorSpec((4,), tf.int32))
+    branches = [
+        tf.function(functools.partial(_decode, ratio=ratio)).get_concrete_function(*signature)
+        for ratio in JPEG_RATIOS
+    ]
+    # tf.switch_case would spread the nodes of all branches over the graph, and visit each for each image.
+    (crop,) = tf.raw_ops.Case(branch_index=index, input=[encoded, window], Tout=[tf.uint8], branches=branches)
+    return _resize(tf.ensure_shape(crop, (None, None, 3)), size)
 
 
 def crop_pixels(image: "tf.Tensor", window: "tf.Tensor", size: int) -> "tf.Tensor":

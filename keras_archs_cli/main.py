@@ -106,7 +106,7 @@ def train(  # noqa: PLR0913  each is an option
     shortcuts = {"model.name": model, "data.source": data, "run.epochs": epochs}
     settings = chosen_config(recipe, config, shortcuts, set_ or [])
     settings, plan = chosen_plan(settings, strategy, hosts, task_index, run_dir)
-    folder = run_dir or new_folder(f"{settings.model.name}-{Path(settings.data.source).name.replace(":", "-")}", settings)
+    folder = run_dir or new_folder(f"{settings.model.name}-{Path(settings.data.source).name}", settings)
     if dry_run:
         show_plan(settings, plan, folder, as_json)
     else:

@@ -17,6 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 notes = Console(stderr=True)
+PEER_LOST = 138  # 128 + SIGUSR1: Kubeflow's "start me again"
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 RunDir = Annotated[
@@ -43,6 +45,11 @@ Assignments = Annotated[
     typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any field, e.g. --set augment.mixup=0.2."),
 ]
 Strategy = Annotated[str, typer.Option(help="auto, one_device, mirrored or multi_worker.")]
+Hosts = Annotated[
+    str | None, typer.Option(metavar="A:PORT,B:PORT", help="All workers, the same list on each.")
+]
+TaskIndex = Annotated[int | None, typer.Option(min=0, help="Which of --hosts this process is.")]
+StartDeadline = Annotated[float, typer.Option(min=1, help="Seconds in which all workers must have come.")]
 Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard, too.")]
 
 
@@ -86,13 +93,9 @@ def train(  # noqa: PLR0913  each is an option
     run_dir: RunDir = None,
     set_: Assignments = None,
     strategy: Strategy = "auto",
-    hosts: Annotated[
-        str | None, typer.Option(metavar="A:PORT,B:PORT", help="All workers, the same list on each.")
-    ] = None,
-    task_index: Annotated[int | None, typer.Option(min=0, help="Which of --hosts this process is.")] = None,
-    start_deadline: Annotated[
-        float, typer.Option(min=1, help="Seconds in which all workers must have come.")
-    ] = 300,
+    hosts: Hosts = None,
+    task_index: TaskIndex = None,
+    start_deadline: StartDeadline = 300,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run where, and stop.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Throw away another run in --run-dir.")] = False,
     tensorboard: Tensorboard = False,
@@ -101,12 +104,14 @@ def train(  # noqa: PLR0913  each is an option
     """Train a classifier; after a crash, the same command goes on where the last checkpoint stands."""
     import_keras()
     from keras_archs.training import Options
+    from keras_archs.training.cluster import find_cluster
     from keras_archs_cli.training import chosen_config, chosen_plan, new_folder, run_training, show_plan
 
     shortcuts = {"model.name": model, "data.source": data, "run.epochs": epochs}
     settings = chosen_config(recipe, config, shortcuts, set_ or [])
-    settings, plan = chosen_plan(settings, strategy, hosts, task_index, run_dir)
     folder = run_dir or new_folder(f"{settings.model.name}-{Path(settings.data.source).name}", settings)
+    cluster = find_cluster(hosts, task_index)
+    settings, plan = chosen_plan(settings, strategy, cluster, folder, may_train=not dry_run)
     if dry_run:
         show_plan(settings, plan, folder, as_json)
     else:
@@ -119,15 +124,20 @@ def resume(
     run_dir: Annotated[Path, typer.Argument(help="Folder of an interrupted `keras-archs train`.")],
     set_: Assignments = None,
     strategy: Strategy = "auto",
+    hosts: Hosts = None,
+    task_index: TaskIndex = None,
+    start_deadline: StartDeadline = 300,
     tensorboard: Tensorboard = False,
     as_json: AsJson = False,
-) -> None:
+) -> None:  # fmt: skip
     """Go on with an interrupted run; batch_size and micro_batches of `run` may be --set to others."""
     import_keras()
     from keras_archs.training import Options
+    from keras_archs.training.cluster import find_cluster
     from keras_archs_cli.training import resume_run
 
-    resume_run(run_dir, strategy, set_ or [], Options(tensorboard=tensorboard), as_json)
+    options = Options(tensorboard=tensorboard, deadline=start_deadline)
+    resume_run(run_dir, strategy, find_cluster(hosts, task_index), set_ or [], options, as_json)
 
 
 @app.command()
@@ -155,6 +165,12 @@ def lr_find(
     as_json: AsJson = False,
 ) -> None:
     """Raise the learning rate step by step, and suggest one (Smith 2017)."""
+    if picture.suffix.lower() not in PICTURES:
+        raise typer.BadParameter(
+            f"{str(picture)!r} must end in {', '.join(PICTURES)}.", param_hint="--picture"
+        )
+    if not picture.parent.is_dir():
+        raise typer.BadParameter(f"the folder of {str(picture)!r} does not exist.", param_hint="--picture")
     import_keras()
     from keras_archs_cli.training import chosen_config, find_rate
 
@@ -210,7 +226,8 @@ def quickstart(run_dir: RunDir = None, as_json: AsJson = False) -> None:
 def main() -> None:
     """Runs the command line.
 
-    Exit codes: 0, 1 with a message, 2 for wrong usage, 130 after Ctrl-C, 143 stopped and saved.
+    Exit codes: 0, 1 with a message, 2 for wrong usage, 130 after Ctrl-C, 138 another worker is
+    missing, 143 stopped and saved.
     """
     try:
         app()
@@ -219,7 +236,7 @@ def main() -> None:
             raise
         notes.print("[bold red]error:[/]", end=" ")
         notes.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(PEER_LOST if type(error).__name__ == "PeerError" else 1)
 
 
 def _is_an_answer(error: Exception) -> bool:

@@ -1,6 +1,7 @@
 """Train, evaluate, resume, lr-find: from the command line's options to `keras_archs.training` and back."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_archs.training import Evaluation, Options, Run, TrainConfig, evaluate_model, list_recipes, train
-from keras_archs.training.cluster import Cluster, find_cluster
-from keras_archs.training.config import merged, nested, read_yaml
-from keras_archs.training.data import load_data
-from keras_archs.training.folder import is_unfinished
+from keras_archs.training.cluster import Cluster
+from keras_archs.training.config import differences, merged, nested, read_yaml
+from keras_archs.training.data import load_whole
+from keras_archs.training.folder import CHANGEABLE, is_unfinished
 from keras_archs.training.run import CONFIG
 from keras_archs.training.strategies import Plan, make_plan, plan_lines
+from keras_archs.training.trainer import check_fit
 
 notes = Console(stderr=True)
 WORST = 10  # classes that `evaluate` shows of many
@@ -46,35 +48,49 @@ def chosen_config(
 
 
 def chosen_plan(
-    config: TrainConfig, strategy: str, hosts: str | None, task_index: int | None, folder: Path | None
+    config: TrainConfig, strategy: str, cluster: Cluster, folder: Path, *, may_train: bool = True
 ) -> tuple[TrainConfig, Plan]:
     """Find the devices, and the batch size where it is to be found.
 
     Args:
         config: What to train.
         strategy: One of `strategies.STRATEGIES`.
-        hosts: "a:port,b:port", or None.
-        task_index: Which of them this process is, or None.
-        folder: The run folder, if one was named.
+        cluster: The workers.
+        folder: The run folder.
+        may_train: Whether to look for a batch size, which takes a few steps of training.
 
     Returns:
         The configuration with a number as its batch size, and the plan.
 
     Raises:
-        ValueError: If the devices do not suit the configuration.
+        ValueError: If the devices do not suit the configuration, or its batch size may not be looked for.
     """
-    cluster = find_cluster(hosts, task_index)
     if config.run.batch_size == "auto":
-        config = config.replaced({"run.batch_size": _batch_size(config, strategy, cluster, folder)})
-    return config, make_plan(strategy, cluster, config.batch_size)
+        size = _known_size(config, folder)
+        if size is None and not may_train:
+            raise ValueError(
+                "run.batch_size='auto' is found by training a few steps, which --dry-run does not do; "
+                "give a number, e.g. --set run.batch_size=64"
+            )
+        config = config.replaced({"run.batch_size": size or _found_size(config, strategy, cluster)})
+    plan = make_plan(strategy, cluster, config.batch_size)
+    check_fit(config, plan)
+    return config, plan
 
 
-def _batch_size(config: TrainConfig, strategy: str, cluster: Cluster, folder: Path | None) -> int:
-    """What an interrupted run in the folder has, else what turns out to be fast."""
+def _known_size(config: TrainConfig, folder: Path) -> int | None:
+    """The batch size of a run in the folder, finished or not, that is the same in all else."""
+    try:
+        found = TrainConfig.from_yaml(folder / CONFIG)
+    except (OSError, ValueError):  # training tells what is wrong with the folder
+        return None
+    return found.batch_size if set(differences(found, config.located())) <= CHANGEABLE else None
+
+
+def _found_size(config: TrainConfig, strategy: str, cluster: Cluster) -> int:
+    """The batch size that turns out to be fast."""
     from keras_archs.training.batch_size import ANY_BATCH, find_batch_size
 
-    if folder is not None and (folder / CONFIG).is_file():
-        return TrainConfig.from_yaml(folder / CONFIG).batch_size
     sizes = find_batch_size(config, make_plan(strategy, cluster, ANY_BATCH))
     notes.print(f"Batch size {sizes.chosen}: {sizes.reason}", highlight=False)
     return sizes.chosen
@@ -132,21 +148,32 @@ def run_training(config: TrainConfig, plan: Plan, folder: Path, options: Options
 
 
 def resume_run(
-    folder: Path, strategy: str, assignments: Iterable[str], options: Options, as_json: bool
+    folder: Path, strategy: str, cluster: Cluster, assignments: Iterable[str], options: Options, as_json: bool
 ) -> None:
     """Go on with an interrupted run.
 
     Args:
         folder: The run folder.
         strategy: One of `strategies.STRATEGIES`.
+        cluster: The workers.
         assignments: Of what may change: run.batch_size, run.micro_batches, run.checkpoint_steps.
         options: How.
         as_json: Print one JSON object.
+
+    Raises:
+        ValueError: If the folder holds no run, or something else shall change.
     """
     if not (folder / CONFIG).is_file():
         raise ValueError(f"run_dir={str(folder)!r} is no run folder: {CONFIG} is missing")
-    config = TrainConfig.from_yaml(folder / CONFIG).replaced(_assignments(assignments))
-    config, plan = chosen_plan(config, strategy, None, None, folder)
+    earlier = TrainConfig.from_yaml(folder / CONFIG)
+    config = earlier.replaced(_assignments(assignments))
+    others = sorted(set(differences(earlier, config)) - CHANGEABLE)
+    if others:
+        raise ValueError(
+            f"--set {others[0]}: a run that goes on may change {', '.join(sorted(CHANGEABLE))} alone; "
+            "`keras-archs train` starts another run, in another folder"
+        )
+    config, plan = chosen_plan(config, strategy, cluster, folder)
     run_training(config, plan, folder, options, as_json)
 
 
@@ -163,9 +190,7 @@ def evaluate_run(folder: Path, source: str | None, split: str, as_json: bool) ->
     if source is None:
         data = run.data()
     else:
-        named = {f"data.{name}": source for name in ("source", "validation", "test")}
-        shown = run.config.replaced(named)
-        data, split = load_data(shown), "test"
+        data, split = load_whole(run.config, source), "test"
         if data.class_names != run.class_names:
             raise ValueError(
                 f"data={source!r} has the classes {', '.join(data.class_names[:8])}, but the run has "
@@ -244,12 +269,13 @@ def new_folder(name: str, config: TrainConfig | None = None) -> Path:
     """The first of runs/name, runs/name-2, ... that is free, or holds this run, interrupted.
 
     Args:
-        name: What it is called.
+        name: What it is called; what is neither letter, digit, ".", "-" nor "_" becomes "-".
         config: What is to be trained.
 
     Returns:
         The folder; not made.
     """
+    name = re.sub(r"[^\w.-]", "-", name)
     folder, number = Path("runs") / name, 1
     while folder.exists() and not (config and is_unfinished(folder, config)):
         number += 1

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from keras_archs.training import TrainConfig
 from keras_archs_cli import main
 
 COMMAND = [sys.executable, "-c", "from keras_archs_cli.main import main; main()"]
@@ -130,6 +131,39 @@ def test_train_reads_a_file_and_the_command_line_wins(cli, tmp_path):
     assert ["batch", "size", "2048", "=", "2", "x", "1024"] in [line.split() for line in out.splitlines()]
 
 
+def test_the_name_of_the_folder_suits_any_file_system(cli):
+    for data, name in (("shapes:20", "shapes-20"), ("x/train-*", "train--"), ("Blüten v1.0", "Blüten-v1.0")):
+        shown = json.loads(cli("train", "--data", data, "--dry-run", "--json")[1])
+        assert shown["run_dir"] == f"runs/resnet20-{name}"
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """An interrupted run, as far as its configuration goes."""
+    folder = tmp_path / "runs" / "resnet20-digits"
+    folder.mkdir(parents=True)
+    TrainConfig().replaced({"run.batch_size": 20, "run.epochs": 3}).to_yaml(folder / "config.yaml")
+    return folder
+
+
+def test_auto_takes_the_batch_size_of_the_same_run(cli, begun):
+    arguments = ("train", "--set", "run.batch_size=auto", "--dry-run", "--json", "--epochs")
+    shown = json.loads(cli(*arguments, "3")[1])
+    assert (shown["run_dir"], shown["plan"]["batch_size"]) == ("runs/resnet20-digits", 20)
+    assert "--dry-run does not do" in cli(*arguments, "4")[2]
+    assert "--dry-run does not do" in cli(*arguments, "4", "--run-dir", str(begun))[2]
+
+
+def test_resume_takes_hosts_and_tells_what_may_change(cli, begun):
+    code, _, err = cli("resume", str(begun), "--set", "run.epochs=4")
+    assert code == 1
+    assert "--set run.epochs: a run that goes on may change run.batch_size, run.checkpoint_steps," in err
+    assert "--force" not in err
+    options = ("--hosts", "a:1,b:2", "--task-index", "0", "--start-deadline", "9")
+    code, _, err = cli("resume", str(begun), *options, "--set", "run.batch_size=21")
+    assert (code, "run.batch_size=21 is for all 2 replicas" in err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -142,6 +176,15 @@ def test_train_reads_a_file_and_the_command_line_wins(cli, tmp_path):
         (["train", "--strategy", "miror"], 1, "Did you mean 'mirrored'?"),
         (["train", "--hosts", "a:1,b:2"], 1, "task_index"),
         (["train", "--data", "nowhere"], 1, "nowhere' is neither 'digits' nor 'shapes' nor a folder"),
+        (["train", "--set", "run.batch_size=auto", "--dry-run"], 1, "which --dry-run does not do"),
+        (["train", "--set", "run.micro_batches=7", "--dry-run"], 1, "run.micro_batches=7 must divide"),
+        (["lr-find", "--picture", "nowhere/a.png"], 2, "the folder of 'nowhere/a.png' does not exist"),
+        (["lr-find", "--picture", "a.txt"], 2, "'a.txt' must end in .png, .pdf, .svg, .jpg"),
+        (
+            "train --hosts 127.0.0.1:29871,127.0.0.1:29872 --task-index 0 --start-deadline 1".split(),
+            138,
+            "worker 1, 127.0.0.1:29872, did not answer within 1 s",
+        ),
         (["resume", "nowhere"], 1, "run_dir='nowhere' is no run folder"),
         (["evaluate", "nowhere"], 1, "run_dir='nowhere' is no run folder"),
         (["train", "--config", "none.yaml"], 1, "none.yaml"),

@@ -16,6 +16,7 @@ from keras_archs.training import replicas
 from keras_archs.training.atomic import written_whole
 from keras_archs.training.history import best_epoch, write_history
 from keras_archs.training.state import Progress
+from keras_archs.training.trainee import Trainee
 
 PREEMPTED = 143  # 128 + SIGTERM: what Kubernetes, Slurm and Kubeflow take for "start me again"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -69,10 +70,9 @@ class KeepProgress(keras.callbacks.Callback):
             FloatingPointError: If a loss was no number.
         """
         self.progress.step += 1
-        self.progress.examples += self.progress.batch_size
         self.progress.seconds = time.monotonic() - self._start
         if self.progress.step % LOOK_AT_LOSS_EVERY == 0:
-            self._look_at_loss()
+            check_loss(self.model)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add a row.
@@ -80,7 +80,7 @@ class KeepProgress(keras.callbacks.Callback):
         Raises:
             FloatingPointError: If a loss was no number.
         """
-        self._look_at_loss()
+        check_loss(self.model)
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {name: float(value) for name, value in (logs or {}).items()}
         seconds = time.monotonic() - self._start
@@ -90,13 +90,22 @@ class KeepProgress(keras.callbacks.Callback):
             with written_whole(self._path) as beside:
                 write_history(beside, self.progress.rows)
 
-    def _look_at_loss(self) -> None:
-        step = replicas.first_bad_step(self.model)
-        if step is not None:
-            raise FloatingPointError(
-                f"the loss was no number in step {step}; lower optimizer.learning_rate, lengthen "
-                "schedule.warmup_epochs, or set optimizer.clip_norm"
-            )
+
+def check_loss(model: Trainee) -> None:
+    """Stop at a bad loss; on several workers all of them must call it, and all stop.
+
+    Args:
+        model: In training.
+
+    Raises:
+        FloatingPointError: If a loss was no number.
+    """
+    step = replicas.first_bad_step(model)
+    if step is not None:
+        raise FloatingPointError(
+            f"the loss was no number in step {step}; lower optimizer.learning_rate, lengthen "
+            "schedule.warmup_epochs, or set optimizer.clip_norm"
+        )
 
 
 class SaveBest(keras.callbacks.Callback):
@@ -135,7 +144,8 @@ class StopEarly(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Stop if it is time."""
-        self.model.stop_training = has_waited(self._progress, self._patience)
+        if has_waited(self._progress, self._patience):
+            self.model.stop_training = True
 
 
 def has_waited(progress: Progress, patience: int | None) -> bool:
@@ -153,22 +163,26 @@ def has_waited(progress: Progress, patience: int | None) -> bool:
 
 
 class SaveCheckpoints(keras.callbacks.Callback):
-    """Save the state at fixed steps and after every epoch, and, when told to stop, at once."""
+    """Save the state at fixed steps and after every epoch, and, when told to stop, at once.
+
+    The last step of an epoch is left to its end, which follows: there would be nothing to go on with.
+    """
 
     def __init__(
-        self, progress: Progress, save: Callable[[], None], every: int | None, orders: "Orders"
+        self, progress: Progress, save: Callable[[], None], steps: int, every: int | None, orders: "Orders"
     ) -> None:
         """Say when.
 
         Args:
             progress: Counts the steps.
             save: Writes a checkpoint.
+            steps: Of an epoch.
             every: Steps between two; None means only after epochs.
             orders: Tells whether to stop.
         """
         super().__init__()
-        self._progress, self._save, self._every, self._orders = progress, save, every, orders
-        self._steps = 0
+        self._progress, self._save, self._orders = progress, save, orders
+        self._steps, self._every = steps, every
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Save if it is time.
@@ -176,11 +190,13 @@ class SaveCheckpoints(keras.callbacks.Callback):
         Raises:
             Preempted: If any worker was told to stop.
         """
-        self._steps += 1
-        several = replicas.is_multi_worker(self.model)
-        look = not several or self._steps % WORKERS_AGREE_EVERY == 0
+        step = self._progress.step
+        if step == self._steps:
+            return
+        look = not replicas.is_multi_worker(self.model) or step % WORKERS_AGREE_EVERY == 0
         stop = look and replicas.agree(self.model, self._orders.stop)
-        if stop or (self._every and self._progress.step % self._every == 0):
+        if stop or (self._every and step % self._every == 0):
+            check_loss(self.model)
             self._save()
         if stop:
             raise Preempted

@@ -9,10 +9,7 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 QUIET = 0.1  # seconds without a call that count as the end of them
 PATIENCE = 10.0  # seconds after which the process ends anyway

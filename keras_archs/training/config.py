@@ -1,5 +1,6 @@
 """TrainConfig: everything that decides the weights a run ends with, as records that read and write YAML."""
 
+import os
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -21,12 +22,12 @@ from keras_archs.training.fields import (
     number,
     one_of,
     optional,
+    part,
     several,
     share,
     text,
 )
-
-NO_PATHS = ("digits", "shapes", "tfds:")
+from keras_archs.weights import find
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,8 @@ class DataConfig:
         None, optional(integer(1)), "Side in evaluation and export; null: image_size."
     )
     crop_share: float = declared(
-        1.0, ("a number above 0, at most 1", lambda v: number(0, 1)[1](v) and v > 0),
-        "In evaluation, side of the central crop as a share of the image's short side.",
-    )  # fmt: skip
+        1.0, part(), "In evaluation, side of the central crop as a share of the image's short side."
+    )
     validation_share: float = declared(
         0.1,
         ("a number between 0 and 1", lambda v: share()[1](v) and v > 0),
@@ -90,7 +90,7 @@ class AugmentConfig:
 
     crop: str = declared("none", one_of(("none", "random_resized", "pad")), "How the image is cut out.")
     scale: tuple[float, float] = declared(
-        (0.08, 1.0), several(number(0, 1), 2), "Of random_resized: share of the area, from and to."
+        (0.08, 1.0), several(part(), 2), "Of random_resized: share of the area, from and to."
     )
     ratio: tuple[float, float] = declared(
         (0.75, 4 / 3), several(above_zero(), 2), "Of random_resized: width by height, from and to."
@@ -166,6 +166,12 @@ class ScheduleConfig:
         None, optional(number(0)), "Linear rise in front; null: a tenth of the epochs, at most one."
     )
     warmup_start: float = declared(0.0, number(0, 1), "Where the rise begins, as a share of the peak.")
+    begin: str = declared(
+        "warmup",
+        one_of(("warmup", "start")),
+        "Of cosine and polynomial: fall from the warm-up's end on (torchvision), or from step 0, the warm-up "
+        "covering the first part (timm).",
+    )
     end: float = declared(0.0, number(0, 1), "Where cosine and polynomial end, as a share of the peak.")
     milestones: tuple[float, ...] = declared((), several(above_zero()), "Of step: epochs of the drops.")
     factor: float = declared(0.1, share(), "Of step and exponential: what a drop multiplies by.")
@@ -188,9 +194,8 @@ class FinetuneConfig:
     frozen_epochs: int = declared(0, integer(0), "Epochs in which only the classifier learns.")
     batch_norm: bool = declared(True, boolean(), "Whether batch normalization learns afterwards, too.")
     layer_decay: float = declared(
-        1.0, ("a number above 0, at most 1", lambda v: number(0, 1)[1](v) and v > 0),
-        "Factor on the learning rate from each stage to the one below it.",
-    )  # fmt: skip
+        1.0, part(), "Factor on the learning rate from each stage to the one below it."
+    )
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,7 @@ class RunConfig:
     )
     micro_batches: int = declared(1, integer(1), "Portions of a device's batch, one after the other.")
     precision: str = declared(
-        "float32", one_of(("float32", "bfloat16", "float16")), "Of activations; weights are float32."
+        "float32", one_of(("float32", "bfloat16")), "Of activations; weights are float32."
     )
     sync_batch_norm: bool = declared(
         False, boolean(), "Normalize over the batch of all devices: slower, for small batches a device."
@@ -264,6 +269,11 @@ class TrainConfig:
         Raises:
             ValueError: For the first value that is not accepted.
         """
+        if self.run.precision == "float16":
+            raise ValueError(
+                "run.precision='float16' is not accepted: it needs a scaled loss, and Keras scales it by the "
+                "gradients of one replica; use 'bfloat16'"
+            )
         for section in SECTIONS:
             check_fields(getattr(self, section), section)
         check_choice("model.name", self.model.name, list_models())
@@ -282,7 +292,7 @@ class TrainConfig:
         for name, (low, high) in {"scale": self.augment.scale, "ratio": self.augment.ratio}.items():
             if low > high:
                 raise ValueError(f"augment.{name}=[{low}, {high}] must be the smaller one first")
-        if list(self.schedule.milestones) != sorted(self.schedule.milestones):
+        if list(self.schedule.milestones) != sorted(set(self.schedule.milestones)):
             raise ValueError(f"schedule.milestones={list(self.schedule.milestones)} must rise")
         if self.schedule.name == "step" and not self.schedule.milestones:
             raise ValueError("schedule.milestones=[] must name the epochs at which schedule.name=step drops")
@@ -392,14 +402,18 @@ class TrainConfig:
         return cls(**{name: from_mapping(SECTIONS[name], given[name], name, _suggestion) for name in given})
 
     def located(self) -> "TrainConfig":
-        """Make paths independent of the folder that the command is run in.
+        """Make paths independent of the folder that the command is run in, and of the user.
 
         Returns:
             The same configuration with absolute paths.
         """
-        named = {name: getattr(self.data, name) for name in ("source", "validation", "test")}
-        paths = {name: value for name, value in named.items() if value and not value.startswith(NO_PATHS)}
-        return self.replaced({f"data.{name}": str(Path(path).absolute()) for name, path in paths.items()})
+        sources = {f"data.{name}": getattr(self.data, name) for name in ("source", "validation", "test")}
+        paths = {name: value for name, value in sources.items() if value and _is_path(value)}
+        weights = self.model.weights
+        if weights and _is_file(weights) and find(self.model.name, weights) is None:
+            paths["model.weights"] = weights
+        absolute = {name: Path(os.path.expanduser(path)).absolute() for name, path in paths.items()}
+        return self.replaced({name: str(path) for name, path in absolute.items()})
 
     def replaced(self, values: dict[str, Any]) -> "TrainConfig":
         """Change some fields.
@@ -438,11 +452,14 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
         Values by section and name.
 
     Raises:
-        ValueError: If a name has no section; those that have such a field are named.
+        ValueError: If a name has no section, or no field; those that it may mean are named.
     """
     found: dict[str, Any] = {}
     for name, value in values.items():
         section, dot, rest = name.partition(".")
+        if name in SECTIONS:
+            own = ", ".join(f.name for f in fields(SECTIONS[name]))
+            raise ValueError(f"{name} is a section: write {name}.FIELD. Its fields are {own}.")
         if not dot:
             raise ValueError(f"{name}: write SECTION.FIELD.{_suggestion(name)}")
         found.setdefault(section, {})[rest] = value
@@ -487,6 +504,17 @@ def _suggestion(name: str) -> str:
     dotted = [f"{section}.{f.name}" for section in SECTIONS for f in fields(SECTIONS[section])]
     same = [other for other in dotted if other.partition(".")[2] == name.rpartition(".")[2]]
     return f" Did you mean {' or '.join(map(repr, same))}?" if same else nearest(name, [*SECTIONS, *dotted])
+
+
+def _is_path(source: str) -> bool:
+    """Whether a source is on the disk under its own name."""
+    return source != "digits" and source.partition(":")[0] not in ("shapes", "tfds")
+
+
+def _is_file(weights: str) -> bool:
+    """Whether there are such weights on the disk; those of slim are several files."""
+    path = os.path.expanduser(weights)
+    return os.path.isfile(path) or os.path.isfile(f"{path}.index")
 
 
 def _recipes() -> Any:

@@ -1,11 +1,15 @@
 """load_data: a source, split once into train, validation and test."""
 
 import hashlib
+import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 
@@ -15,12 +19,14 @@ from keras_archs.training.config import TrainConfig
 from keras_archs.training.pipeline import Part, evaluation_batches, read_square, training_batches
 from keras_archs.training.progress import tracked
 from keras_archs.training.reading import Pixels, Source, class_sizes, open_source
+from keras_archs.training.reading.scan import check_share, find_damaged
 from keras_archs.training.reading.source import CACHE_BYTES
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 SPLITS = ("train", "validation", "test")
+DAMAGED = "damaged.json"  # in the run folder: what training found that cannot be decoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +145,33 @@ class DataSplits:
             digest.update(split.images.fingerprint())
         return digest.hexdigest()
 
+    def without(self, damaged: Mapping[str, str]) -> "DataSplits":
+        """Do without images that training has found to be damaged.
+
+        Validation and test lose them. In training, another image of the class takes the place of each: so the
+        steps, and the order and the augmentation of all others, stay what they were.
+
+        Args:
+            damaged: What is wrong, by the images' names.
+
+        Returns:
+            The splits; `skipped` names these images, too.
+
+        Raises:
+            ValueError: If a class has no other image to train on, or a split no other image at all.
+        """
+        if not damaged:
+            return self
+        validation = _shortened(self.validation, damaged, "validation")
+        same = self.test is self.validation
+        return replace(
+            self,
+            train=_replaced(self.train, damaged),
+            validation=validation,
+            test=validation if same else _shortened(self.test, damaged, "test"),
+            skipped=(*self.skipped, *_lines(damaged)),
+        )
+
     def split(self, name: str) -> Source:
         """One of the splits.
 
@@ -182,6 +215,101 @@ def load_data(config: TrainConfig, *, progress: bool | None = None) -> DataSplit
     return DataSplits(config=config, class_names=source.class_names, skipped=tuple(skipped), **parts)
 
 
+def load_whole(config: TrainConfig, name: str, *, progress: bool | None = None) -> DataSplits:
+    """Open other data, to measure a model on all of it.
+
+    Args:
+        config: Of the run.
+        name: What the user calls the data.
+        progress: True, False, or None for "only on a terminal".
+
+    Returns:
+        Splits each of which is all of it.
+
+    Raises:
+        ValueError: If the data does not exist or has too many unreadable images.
+    """
+    source = _open(config, name, progress, SPLITS.index("test"))
+    return DataSplits(config, source.class_names, source, source, source, source.skipped)
+
+
+def note_damage(directory: Path, config: TrainConfig, *, progress: bool | None = None) -> dict[str, str]:
+    """Find out what is damaged once an image could not be decoded, and write it down for `read_damaged`.
+
+    Args:
+        directory: The run folder.
+        config: Says where the data is.
+        progress: True, False, or None for "only on a terminal": bars while all images are decoded.
+
+    Returns:
+        What is wrong, by the images' names, of those that were not known before; if there are none, damage is
+        not the reason.
+
+    Raises:
+        ValueError: If more images are damaged than may be, or a class has no other; the message names them.
+    """
+    data = load_data(config, progress=progress)
+    splits = (data.train, data.validation, *([] if data.test is data.validation else [data.test]))
+    found: dict[str, str] = {}
+    for split in splits:
+        found |= find_damaged(split.images, config.data.image_size, progress)
+    known = read_damaged(directory)
+    new = {name: reason for name, reason in found.items() if name not in known}
+    if new:
+        count = len(data.skipped) + sum(map(len, splits))
+        every = [*data.skipped, *_lines(found)]
+        text = check_share(every, count, config.data.source, config.data.max_corrupt_share)
+        data.without(found)
+        # Several workers may find the same at the same time: each writes a file of its own before it renames.
+        beside = directory / f".{uuid4().hex}.part.json"
+        beside.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, directory / DAMAGED)
+        logging.getLogger(__name__).warning("Going on without the damaged: %s", text)
+    return new
+
+
+def read_damaged(directory: Path) -> dict[str, str]:
+    """Read what `note_damage` wrote, for `DataSplits.without`.
+
+    Args:
+        directory: The run folder.
+
+    Returns:
+        What is wrong, by the images' names; empty if nothing was written.
+    """
+    path = directory / DAMAGED
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _lines(damaged: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {reason}" for name, reason in damaged.items()]
+
+
+def _are_damaged(split: Source, damaged: Container[str]) -> np.ndarray:
+    return np.array([name in damaged for name in split.images.names(range(len(split)))], bool)
+
+
+def _shortened(split: Source, damaged: Container[str], name: str) -> Source:
+    """A split without its damaged images."""
+    bad = _are_damaged(split, damaged)
+    if bad.all():
+        raise ValueError(f"all {len(bad)} images of the {name} split are damaged")
+    return split.select(np.flatnonzero(~bad)) if bad.any() else split
+
+
+def _replaced(split: Source, damaged: Container[str]) -> Source:
+    """A split with other images of their classes in the damaged ones' places."""
+    bad = _are_damaged(split, damaged)
+    rows = np.arange(len(split))
+    for index in np.flatnonzero(bad):
+        label = split.labels[index]
+        good = np.flatnonzero((split.labels == label) & ~bad)
+        if not len(good):
+            raise ValueError(f"all training images of class {split.class_names[label]!r} are damaged")
+        rows[index] = good[index % len(good)]
+    return split.select(rows) if bad.any() else split
+
+
 def in_memory(data: DataSplits, progress: bool | None = None) -> DataSplits:
     """Decode what is decoded the same way again and again, where all of it is small.
 
@@ -191,6 +319,9 @@ def in_memory(data: DataSplits, progress: bool | None = None) -> DataSplits:
 
     Returns:
         The same splits; those that are decoded hold pixels.
+
+    Raises:
+        DamagedImageError: If an image cannot be decoded; the message names it.
     """
     config = data.config
     fixed = config.augment.crop != "random_resized" and not config.run.resizing
@@ -228,6 +359,11 @@ def _parts(source: Source, config: TrainConfig) -> dict[str, Source]:
     random = np.random.default_rng(config.run.seed)
     if source.splits is not None:
         names = [name for name in SPLITS if np.any(source.splits == name)]
+        if "train" not in names:
+            raise ValueError(
+                f"data.source={config.data.source!r} comes split, but without any image to train on: all are "
+                f"of {' and '.join(map(repr, names))}, none of 'train'"
+            )
         chosen = {name: random.permutation(np.flatnonzero(source.splits == name)) for name in names}
         if "validation" not in chosen and config.data.validation is None:
             whole = source.select(chosen.pop("train"))

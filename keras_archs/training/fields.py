@@ -49,6 +49,11 @@ def above_zero() -> Check:
     return "a number above 0", lambda v: _is_number(v) and v > 0
 
 
+def part() -> Check:
+    """A number above 0, at most 1."""
+    return "a number above 0, at most 1", lambda v: _is_number(v) and 0 < v <= 1
+
+
 def share() -> Check:
     """A number from 0 to below 1."""
     return "a number from 0 to below 1", lambda v: _is_number(v) and 0 <= v < 1

@@ -8,10 +8,14 @@ from pathlib import Path
 from keras_archs.training.atomic import written_whole
 from keras_archs.training.checkpoint import FOLDER, found_checkpoints
 from keras_archs.training.config import TrainConfig, differences
+from keras_archs.training.data import DAMAGED
 from keras_archs.training.run import CONFIG, FILES, HISTORY, METRICS, TENSORBOARD
 
 # What a restart may change: the same images are seen, in as many or fewer devices' portions.
 CHANGEABLE = frozenset({"run.batch_size", "run.micro_batches", "run.checkpoint_steps"})
+
+
+PART = ".*.part.*"  # the names of `atomic.written_whole`
 
 
 class OtherRunError(FileExistsError):
@@ -44,13 +48,14 @@ def claimed(directory: Path, config: TrainConfig, is_chief: bool, force: bool) -
     if not is_new and _refuse_others(directory, config, force):
         _clear(directory)
         is_new = True
-    elif is_new and existed and (not directory.is_dir() or any(directory.iterdir())):
+    elif is_new and existed and (not directory.is_dir() or any(_entries(directory))):
         raise FileExistsError(
             f"run_dir={str(directory)!r} exists and is neither an empty folder nor a run; choose another name"
         )
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if not (directory / METRICS).exists():  # a finished run stays as it is
+        _remove_parts(directory)
+        if is_new:
             config.to_yaml(directory / CONFIG)
     except OSError as error:
         if is_new:
@@ -59,7 +64,8 @@ def claimed(directory: Path, config: TrainConfig, is_chief: bool, force: bool) -
     try:
         yield directory
     except BaseException:
-        if is_new and not (directory / HISTORY).exists() and not found_checkpoints(directory / FOLDER):
+        begun = (directory / HISTORY).exists() or (directory / DAMAGED).exists()
+        if is_new and not begun and not found_checkpoints(directory / FOLDER):
             _undo(directory, existed)
         raise
 
@@ -101,7 +107,7 @@ def _refuse_others(directory: Path, config: TrainConfig, force: bool) -> bool:
         lines = "".join(f"\n  {name}: {old!r} there, {new!r} now" for name, (old, new) in changes.items())
         raise OtherRunError(
             f"run_dir={str(directory)!r} holds a run of another configuration:{lines}\n"
-            "Choose another folder, or give --force (force=True) to throw that run away"
+            "Choose another folder, or let force (`train --force`) throw that run away"
         )
     return True
 
@@ -119,9 +125,21 @@ def _clear(directory: Path) -> None:
         shutil.rmtree(directory / name, ignore_errors=True)
 
 
+def _entries(directory: Path) -> list[Path]:
+    """What lies in a folder, but for what a killed process had begun to write."""
+    return [path for path in directory.iterdir() if not path.match(PART)]
+
+
+def _remove_parts(directory: Path) -> None:
+    """Remove what a killed process had begun to write."""
+    for path in [*directory.glob(PART), *(directory / FOLDER).glob(PART)]:
+        path.unlink(missing_ok=True)
+
+
 def _undo(directory: Path, existed: bool) -> None:
     """Remove what a run without a complete epoch has written; a folder that the user made stays."""
     if directory.is_dir():
         _clear(directory)
+        _remove_parts(directory)
         if not existed and not any(directory.iterdir()):  # a callback of the user's may have written
             directory.rmdir()

@@ -14,6 +14,10 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", 
 ORIENTATION = 0x0112  # the EXIF tag; 2 to 8 say how to turn or mirror
 
 
+class DamagedImageError(ValueError):
+    """An image cannot be decoded; the message names it."""
+
+
 def read_image(source: str | Path | BinaryIO, size: int | None = None) -> np.ndarray:
     """Read an image upright and in RGB, whole or as its middle square.
 

@@ -1,5 +1,6 @@
 """The two networks of a run: the one that trains, which gives logits, and the one that is saved."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,7 +16,7 @@ from keras_archs.training.strategies import Plan
 from keras_archs.training.trainee import Trainee
 from keras_archs.weights import lineage_of
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 def build_trainee(config: TrainConfig, classes: int) -> Trainee:
@@ -117,25 +118,38 @@ def learning_rates(config: TrainConfig, steps: int, batch_size: int) -> Any:
 
     Returns:
         A Keras schedule.
+
+    Raises:
+        ValueError: If milestones are the same step, or step 0.
     """
     schedule, optimizer, epochs = config.schedule, config.optimizer, config.run.epochs
     base = optimizer.base_batch or batch_size
     peak = scaled_rate(optimizer.learning_rate, batch_size, base, optimizer.scaling)
     warmup_epochs = min(1, epochs / 10) if schedule.warmup_epochs is None else schedule.warmup_epochs
     warmup = round(warmup_epochs * steps)
+    begin = warmup if schedule.begin == "warmup" else 0
     total, end = max(epochs * steps, warmup + 1), schedule.end * peak
     curve = {
         "constant": lambda: schedules.Constant(peak),
-        "cosine": lambda: schedules.Cosine(peak, total, end, begin=warmup),
-        "polynomial": lambda: schedules.Polynomial(peak, total, end, schedule.power, begin=warmup),
-        "step": lambda: schedules.Step(
-            peak, [round(m * steps) for m in schedule.milestones], schedule.factor
-        ),
+        "cosine": lambda: schedules.Cosine(peak, total, end, begin),
+        "polynomial": lambda: schedules.Polynomial(peak, total, end, schedule.power, begin),
+        "step": lambda: schedules.Step(peak, _drops(schedule.milestones, steps), schedule.factor),
         "exponential": lambda: schedules.Exponential(
             peak, max(1, round(schedule.every_epochs * steps)), schedule.factor
         ),
     }[schedule.name]()
     return schedules.Warmup(curve, warmup, schedule.warmup_start * peak) if warmup else curve
+
+
+def _drops(milestones: Sequence[float], steps: int) -> list[int]:
+    """The steps at which the rate drops."""
+    drops = [round(milestone * steps) for milestone in milestones]
+    if drops[0] == 0 or drops != sorted(set(drops)):
+        raise ValueError(
+            f"schedule.milestones={list(milestones)} are the steps {drops} with {steps} an epoch; they must "
+            "be above 0 and differ"
+        )
+    return drops
 
 
 def make_optimizer(config: TrainConfig, rate: Any, factors: dict[str, float]) -> keras.optimizers.Optimizer:
@@ -245,7 +259,7 @@ def make_loss(config: TrainConfig, labels: np.ndarray, classes: int) -> keras.lo
 def stage_factors(saved: keras.Model, decay: float, variables: list[keras.Variable]) -> dict[str, float]:
     """Factors on the learning rate that fall from each stage to the one below; the classifier has 1.
 
-    A stage is what has feature maps of one size.
+    A stage is what makes feature maps of about one size: without padding, convolutions take a few pixels off.
 
     Args:
         saved: The network at a fixed image size, with the layer names of the one that trains.
@@ -257,7 +271,30 @@ def stage_factors(saved: keras.Model, decay: float, variables: list[keras.Variab
     """
     if decay == 1:
         return {}
-    sides = {layer.name: layer.output.shape[1] for layer in saved.layers if len(layer.output.shape) == 4}
-    stages = sorted(set(sides.values()))  # the smallest maps are the last stage
-    depth = {name: 1 + stages.index(side) for name, side in sides.items()}
-    return {v.path: decay ** depth.get(v.path.split("/")[0], 0) for v in variables}
+    sides = _map_sides(saved)
+    largest: list[int] = []  # maps of each stage, the stem first
+    for side in sorted(set(sides.values()), reverse=True):
+        if not largest or 3 * side <= 2 * largest[-1]:
+            largest.append(side)
+    above = {name: sum(limit >= side for limit in largest) for name, side in sides.items()}
+    depths = {name: 1 + len(largest) - number for name, number in above.items()}
+    return {v.path: decay ** depths.get(v.path.split("/")[0], 0) for v in variables}
+
+
+def _map_sides(network: keras.Model) -> dict[str, int]:
+    """Side of the feature maps that each layer with weights makes, or scales; dense layers have none.
+
+    What follows a global pooling until it meets other maps, as in squeeze-and-excitation, scales those that
+    were pooled.
+    """
+    sides: dict[str, int] = {}
+    pooled: dict[int, int] = {}  # by identity of a tensor: side of the maps it was pooled from
+    for layer in network.layers:  # each stands behind those that feed it
+        inputs = keras.tree.flatten(layer.input)
+        if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+            pooled[id(layer.output)] = inputs[0].shape[1]
+        elif inputs and all(id(x) in pooled for x in inputs):
+            pooled[id(layer.output)] = pooled[id(inputs[0])]
+        if layer.weights and not isinstance(layer, keras.layers.Dense):
+            sides[layer.name] = pooled.get(id(layer.output), layer.output.shape[1])
+    return sides

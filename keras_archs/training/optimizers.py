@@ -61,6 +61,9 @@ class _Optimizer(keras.optimizers.Optimizer):
         names, initializers = list(self._initializers), list(self._initializers.values())
         slots = self.add_optimizer_variables(variables, names, initializers)
         self._slots = dict(zip(names, slots, strict=True))
+        # The schedule's `iterations` may be set ahead when training goes on with a new optimizer; this counts
+        # what the running means have seen.
+        self._applied = self.add_variable((), dtype="int", aggregation="only_first_replica", name="applied")
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Updates the variables.
@@ -70,6 +73,12 @@ class _Optimizer(keras.optimizers.Optimizer):
             trainable_variables: Their variables; None for those that the optimizer was built with.
         """
         super().apply(_sum_over_replicas(grads), trainable_variables)
+        self._applied.assign_add(1)
+
+    @property
+    def updates(self) -> Any:
+        """Updates of the variables that this optimizer has made."""
+        return self._applied // (self.gradient_accumulation_steps or 1)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
         """Nothing: this is where Keras sums, after it has clipped."""
@@ -411,7 +420,7 @@ def _with_momentum(optimizer: SGD | LARS | RMSprop, gradient: Any, variable: Any
 
 def _adam_step(optimizer: AdamW | LAMB, gradient: Any, variable: Any) -> Any:
     """m / (sqrt(v) + epsilon) with the corrected running means."""
-    step = optimizer.iterations + 1
+    step = optimizer.updates + 1
     m = _running_mean(optimizer, "momentum", optimizer.beta_1, gradient, variable)
     v = _running_mean(optimizer, "velocity", optimizer.beta_2, ops.square(gradient), variable)
     m /= _correction(optimizer.beta_1, step, variable.dtype)

@@ -16,7 +16,7 @@ from keras_archs.training.augmentation.seeds import fold
 from keras_archs.training.augmentation.similarity import similarity
 from keras_archs.training.calls import call
 from keras_archs.training.config import AugmentConfig, TrainConfig
-from keras_archs.training.images import read_image
+from keras_archs.training.images import DamagedImageError, read_image, why_unreadable
 from keras_archs.training.order import epoch_order, padded, worker_part
 from keras_archs.training.reading import Images, Pixels, Source
 from keras_archs.training.reading.source import captured
@@ -181,16 +181,28 @@ def read_square(images: Images, index: int, size: int, crop_share: float) -> np.
 
     Returns:
         uint8, shape (size, size, 3).
+
+    Raises:
+        DamagedImageError: If it cannot be decoded; the message names it.
     """
     found = images.read(index)
     if isinstance(found, bytes):
-        whole = read_image(BytesIO(found), round(size / crop_share))
+        whole = _decoded(images, index, found, round(size / crop_share))
     elif found.shape[:2] == (size, size):
         return found  # as it was drawn, or decoded before
     else:
         whole = _scaled(found, round(size / crop_share))
     edge = (len(whole) - size) // 2
     return np.ascontiguousarray(whole[edge : edge + size, edge : edge + size])
+
+
+def _decoded(images: Images, index: int, encoded: bytes, size: int | None) -> np.ndarray:
+    """`read_image`, whose error names the image."""
+    try:
+        return read_image(BytesIO(encoded), size)
+    except Exception as error:  # Pillow's plug-ins raise nearly anything on damaged files
+        [name] = images.names([index])
+        raise DamagedImageError(f"{name}: {why_unreadable(encoded, error)}") from error
 
 
 def _scaled(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -243,7 +255,9 @@ def _cutter(images: Images, augment: AugmentConfig, size: int) -> Any:
             return crops.decode_window(encoded, window(seed, *crops.jpeg_size(encoded)), size)
 
         def whole() -> "tf.Tensor":
-            pixels = call(lambda data: read_image(BytesIO(data)), [encoded], tf.uint8)
+            pixels = call(
+                lambda number, data: _decoded(images, int(number), data, None), [index, encoded], tf.uint8
+            )
             return from_pixels(pixels, seed)
 
         # A condition costs something for each image, even if it always holds.

@@ -4,12 +4,15 @@ On JAX there is one copy, whatever the number of devices, and nothing to do.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_archs.training.trainee import Trainee
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 def average_statistics(model: Trainee) -> None:
@@ -124,8 +127,30 @@ def barrier(model: Trainee) -> None:
     agree(model, False)
 
 
+def gathered(strategy: "tf.distribute.Strategy | None", numbers: Sequence[int]) -> np.ndarray:
+    """Numbers of all workers; each of them must call it, and gets the same.
+
+    Args:
+        strategy: Of the training.
+        numbers: This worker's.
+
+    Returns:
+        A row for each replica, (replicas, numbers); one row without a strategy.
+    """
+    if strategy is None:
+        return np.array([numbers])
+    import tensorflow as tf
+
+    def gather(row: tf.Tensor) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_gather(tf.identity(row), axis=0)
+
+    row = tf.constant([numbers], tf.int64)
+    found = tf.function(lambda: strategy.run(gather, args=(row,)), autograph=False)()
+    return strategy.experimental_local_results(found)[0].numpy()
+
+
 def first_bad_step(model: Trainee) -> int | None:
-    """The first step whose loss was no number on a replica of this worker.
+    """The first step whose loss was no number on any replica; on several workers all of them must call it.
 
     Args:
         model: In training.
@@ -134,7 +159,18 @@ def first_bad_step(model: Trainee) -> int | None:
         Its number, from 1; None if there is none.
     """
     sync(model)
-    found = [int(value) for value in local_values(model, model.bad_step) if int(value) >= 0]
+    if is_multi_worker(model):
+        import tensorflow as tf
+
+        def gather() -> tf.Tensor:
+            own = tf.reshape(tf.cast(model.bad_step.value, tf.int64), (1,))
+            return tf.distribute.get_replica_context().all_gather(own, axis=0)
+
+        results = on_replicas(model, "bad_step", gather)
+        values = model.distribute_strategy.experimental_local_results(results)[0].numpy()
+    else:
+        values = local_values(model, model.bad_step)
+    found = [int(value) for value in values if int(value) >= 0]
     return min(found) + 1 if found else None
 
 

@@ -10,14 +10,14 @@ import keras
 
 import keras_archs.layers  # noqa: F401  registers the layers that a model file may name
 from keras_archs.training.config import TrainConfig
-from keras_archs.training.data import DataSplits, load_data
+from keras_archs.training.data import DAMAGED, DataSplits, load_data, read_damaged
 from keras_archs.training.history import read_history
 
 CONFIG, HISTORY, METRICS = "config.yaml", "history.csv", "metrics.json"
 MODEL, LAST, LABELS, SKIPPED = "model.keras", "last.keras", "labels.txt", "skipped.txt"
 CURVES, CONFUSION, CLASSES, REPORT = "curves.png", "confusion.png", "per_class.csv", "report.html"
 TENSORBOARD = "tensorboard"
-FILES = (CONFIG, HISTORY, METRICS, MODEL, LAST, LABELS, SKIPPED, CURVES, CONFUSION, CLASSES, REPORT)
+FILES = (CONFIG, HISTORY, METRICS, MODEL, LAST, LABELS, SKIPPED, CURVES, CONFUSION, CLASSES, REPORT, DAMAGED)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Run:
                 f"data.source={self.config.data.source!r} has changed since {str(self.directory)!r} was "
                 "trained on it: bring the same images back, or train again"
             )
-        return data
+        return data.without(read_damaged(self.directory))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -20,7 +20,6 @@ class Progress:
         epoch: Finished epochs.
         step: Finished steps of the epoch that has begun.
         batch_size: Images a step.
-        examples: Images seen since the start.
         seconds: Spent in the epoch that has begun, before a crash.
         rows: A row of history.csv for each finished epoch.
     """
@@ -28,7 +27,6 @@ class Progress:
     batch_size: int
     epoch: int = 0
     step: int = 0
-    examples: int = 0
     seconds: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
 
@@ -50,7 +48,7 @@ def capture(model: Trainee, progress: Progress, phase: int, facts: dict[str, Any
         The state.
     """
     replicas.average_statistics(model)
-    variables = named(model.variables, "model") | named(model.metrics_variables, "metric")
+    variables = _kept(model) | named(model.metrics_variables, "metric")
     variables |= named(model.optimizer.variables, f"optimizer{phase}")
     arrays = dict(zip(variables, replicas.read(model, list(variables.values())), strict=True))
     return Checkpoint(arrays, {"progress": progress.to_dict(), "phase": phase, **facts})
@@ -67,7 +65,7 @@ def restore(model: Trainee, checkpoint: Checkpoint, phase: int) -> None:
     Raises:
         ValueError: If the variables are not those of the checkpoint; nothing is changed then.
     """
-    variables = named(model.variables, "model")
+    variables = _kept(model)
     if checkpoint.record["phase"] == phase:
         variables |= named(model.optimizer.variables, f"optimizer{phase}")
     found = checkpoint.arrays
@@ -88,6 +86,11 @@ def restore_metrics(model: Trainee, checkpoint: Checkpoint) -> None:
     """
     for name, variable in named(model.metrics_variables, "metric").items():
         variable.assign(checkpoint.arrays[name])
+
+
+def _kept(model: Trainee) -> dict[str, keras.Variable]:
+    """The model's variables but the one that remembers a bad loss: where there is one, nothing is saved."""
+    return named((v for v in model.variables if v is not model.bad_step), "model")
 
 
 def named(variables: Iterable[keras.Variable], prefix: str) -> dict[str, keras.Variable]:

@@ -1,9 +1,11 @@
 """train: a configuration and a folder in, a finished run out, from wherever an earlier attempt came to."""
 
+import hashlib
 import json
 import logging
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,18 +27,20 @@ from keras_archs.training.callbacks import (
     has_waited,
 )
 from keras_archs.training.checkpoint import FOLDER, Checkpoint, newest_checkpoint, save_checkpoint
-from keras_archs.training.cluster import Cluster
+from keras_archs.training.cluster import Cluster, PeerError
 from keras_archs.training.config import TrainConfig
-from keras_archs.training.data import in_memory, load_data
+from keras_archs.training.data import in_memory, load_data, note_damage, read_damaged
 from keras_archs.training.evaluation import evaluate_model
 from keras_archs.training.folder import claimed, write_text
 from keras_archs.training.history import best_epoch
+from keras_archs.training.images import DamagedImageError
 from keras_archs.training.phases import Phase, phases_of
 from keras_archs.training.pipeline import Part
 from keras_archs.training.precise import recompute_statistics
 from keras_archs.training.progress import TrainingProgress, is_wanted, training_progress
 from keras_archs.training.report import write_report
 from keras_archs.training.run import (
+    CONFIG,
     HISTORY,
     LABELS,
     LAST,
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 DEADLINE = 300.0  # seconds in which all workers must have come
+# Where a collective lacks a member, TensorFlow says: cancelled, late, aborted, internal, unavailable.
+GONE = frozenset({1, 4, 10, 13, 14})
 
 
 @dataclass(frozen=True)
@@ -104,13 +110,43 @@ def train(
     check_fit(config, plan)
     config = config.located()
     with claimed(Path(run_dir), config, plan.cluster.is_chief, options.force) as directory:
-        if (directory / METRICS).exists():
-            return Run.open(directory)
         strategy = start(plan, options.deadline)
+        with _peers_named(plan):
+            _check_agreement(strategy, "configuration", _number(json.dumps(config.to_dict())))
+            # The chief's answer counts: others may not see its files yet.
+            is_finished = int((directory / METRICS).exists())
+            if not replicas.gathered(strategy, [is_finished])[0, 0]:
+                while not _is_trained(config, directory, plan, strategy, options):
+                    pass
+        return Run.open(directory)
+
+
+def _is_trained(
+    config: TrainConfig,
+    directory: Path,
+    plan: Plan,
+    strategy: "tf.distribute.Strategy | None",
+    options: Options,
+) -> bool:
+    """Train to the end; or find damaged images, which the next attempt does without."""
+    import tensorflow as tf
+
+    try:
         training = _Training(config, directory, plan, strategy, options)
         training.fit()
         training.report()
-        return Run.open(directory)
+        return True
+    except (DamagedImageError, tf.errors.InvalidArgumentError) as error:
+        shown = options.progress if plan.cluster.is_chief else False
+        found = note_damage(directory, config, progress=shown)
+        if not found:
+            raise
+        if plan.cluster.size > 1:
+            raise DamagedImageError(
+                f"{len(found)} images are damaged, among them {next(iter(found))}. Start all workers again: "
+                "they go on from the last checkpoint without these"
+            ) from error
+        return False
 
 
 class _Training:
@@ -128,8 +164,9 @@ class _Training:
         self.config, self.directory, self.plan, self.options = config, directory, plan, options
         self.strategy, self.is_chief = strategy, plan.cluster.is_chief
         self.shown = options.progress if self.is_chief else False
-        self.files = data = load_data(config, progress=self.shown)
-        self.fingerprint = data.fingerprint()
+        whole = load_data(config, progress=self.shown)
+        self.fingerprint = whole.fingerprint()
+        self.files = data = whole.without(read_damaged(directory))
         if plan.batch_size > len(data.train):
             raise ValueError(
                 f"run.batch_size={plan.batch_size} must be at most {len(data.train)}, the number of training "
@@ -148,12 +185,15 @@ class _Training:
     def fit(self) -> None:
         """Train to the end, from where the newest checkpoint stands."""
         if self.is_chief:
+            self.config.to_yaml(self.directory / CONFIG)  # a restart may have changed what may change
             write_text(self.directory / LABELS, "".join(f"{name}\n" for name in self.data.class_names))
             if self.data.skipped:
                 write_text(self.directory / SKIPPED, "".join(f"{line}\n" for line in self.data.skipped))
         checkpoint = self._newest()
         if checkpoint is not None:
             self._go_on_from(checkpoint)
+        _check_agreement(self.strategy, "images", _number(self.fingerprint))
+        _check_agreement(self.strategy, "checkpoint in the run folder", self._done())
         with self.orders.listening(), training_progress(self.shown) as bar:
             callbacks = self._callbacks(bar)
             for phase in phases_of(self.config):
@@ -164,6 +204,8 @@ class _Training:
                     started = [_ContinueMetrics(checkpoint)] if checkpoint and first_step else []
                     self._fit_epochs(phase, epochs, first_step, [*started, *callbacks])
                     checkpoint = None
+                    if self.model.stop_training:  # early, or by a callback of the user's
+                        return
 
     def report(self) -> None:
         """Measure the saved model, not the one in memory, on the test split; draw it and write it down."""
@@ -220,7 +262,7 @@ class _Training:
         """Give the model the phase's optimizer, and the state of the checkpoint, if there is one."""
         if self.phase == phase.optimizer:
             return
-        self.phase = phase.optimizer
+        is_first, self.phase = self.phase < 0, phase.optimizer
         with self._scope():
             networks.compile_trainee(
                 self.model,
@@ -231,10 +273,10 @@ class _Training:
                 plan=self.plan,
                 frozen=phase.frozen,
             )
-        if checkpoint is None:
-            replicas.spread_seeds(self.model)
-        else:
+        if checkpoint is not None:
             state.restore(self.model, checkpoint, phase.optimizer)
+        elif is_first:
+            replicas.spread_seeds(self.model)
         self.model.optimizer.iterations.assign(self._done())
 
     def _fit_epochs(
@@ -281,12 +323,14 @@ class _Training:
         found += self.options.callbacks
         return [
             *found,
-            SaveCheckpoints(self.progress, self._save_checkpoint, run.checkpoint_steps, self.orders),
+            SaveCheckpoints(
+                self.progress, self._save_checkpoint, self.steps, run.checkpoint_steps, self.orders
+            ),
         ]
 
     def _save_checkpoint(self) -> None:
         """Write the state, on the chief; nobody goes on before it is on the disk."""
-        facts = {"data_sha256": self.fingerprint, "config": self.config.to_dict()}
+        facts = {"data_sha256": self.fingerprint}
         checkpoint = state.capture(self.model, self.progress, self.phase, facts)
         if self.is_chief:
             save_checkpoint(self.directory / FOLDER, self._done(), checkpoint)
@@ -328,13 +372,41 @@ class _ContinueMetrics(keras.callbacks.Callback):
             self._checkpoint = None
 
 
+def _number(text: str) -> int:
+    """A hash that fits into 63 bits."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _check_agreement(strategy: "tf.distribute.Strategy | None", what: str, number: int) -> None:
+    """Refuse workers that have not the same; all of them must call it, and all raise."""
+    if len(set(replicas.gathered(strategy, [number])[:, 0])) > 1:
+        raise ValueError(
+            f"the workers do not have the same {what}: give all of them the same command, and a run folder "
+            "and images that all of them see"
+        )
+
+
+@contextmanager
+def _peers_named(plan: Plan) -> Iterator[None]:
+    """Say in words what TensorFlow's errors mean where a worker waits for one that is gone."""
+    if plan.cluster.size == 1:
+        yield
+        return
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if error.error_code not in GONE:
+            raise
+        raise PeerError(
+            "another worker has ended or cannot be reached; its own output says why. Start all again: "
+            f"they go on from the last checkpoint ({type(error).__name__})"
+        ) from error
+
+
 def check_fit(config: TrainConfig, plan: Plan) -> None:
     """Refuse what the devices cannot do."""
-    if config.run.precision == "float16" and plan.replicas > 1:
-        raise ValueError(
-            f"run.precision='float16' does not work on {plan.replicas} devices: Keras scales the loss by the "
-            "first one's gradients alone; use 'bfloat16'"
-        )
     parts = config.run.micro_batches
     if plan.replica_batch_size % parts:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 
 import tensorflow as tf
 
@@ -12,11 +13,13 @@ import contextlib  # noqa: E402
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-from training_helpers import normalized_model, tiny_model  # noqa: E402
+from training_helpers import digest, normalized_model, small_config, tiny_model  # noqa: E402
 
-from keras_archs.training import replicas  # noqa: E402
+from keras_archs.training import Options, networks, replicas, train, trainer  # noqa: E402
+from keras_archs.training.cluster import find_cluster  # noqa: E402
 from keras_archs.training.losses import CrossEntropy  # noqa: E402
 from keras_archs.training.optimizers import LAMB, SGD  # noqa: E402
+from keras_archs.training.strategies import make_plan  # noqa: E402
 from keras_archs.training.trainee import Trainee  # noqa: E402
 
 STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -104,4 +107,40 @@ results["evaluation"] = {
     "loss": found["loss"] + float(shares[np.arange(21), LABELS[:21]].mean()),
     "accuracy": found["accuracy"] - float(np.mean(alone.argmax(axis=1) == LABELS[:21])),
 }
+
+# Dropout, frozen layers, statistics that each replica has for itself: interrupted, and resumed.
+networks.create_model = normalized_model
+config = small_config(
+    run__batch_size=8,
+    run__checkpoint_steps=3,
+    finetune__frozen_epochs=1,
+    model__drop_rate=0.3,
+    ema__decay=0.9,
+)
+
+
+class Interrupt(keras.callbacks.Callback):
+    steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        Interrupt.steps += 1
+        if Interrupt.steps in (5, 12):
+            raise KeyboardInterrupt
+
+
+def run(folder, callbacks=()):
+    # The strategy of this process: a second one could meet the collectives of the first.
+    plan = make_plan("mirrored", find_cluster(), 8)
+    try:
+        found = train(config, folder, plan=plan, options=Options(callbacks=callbacks))
+    except KeyboardInterrupt:
+        return None
+    return digest(found.directory / "last.keras")
+
+
+trainer.start = lambda plan, deadline: STRATEGY
+with tempfile.TemporaryDirectory() as folder:
+    stop = (Interrupt(),)
+    results["interrupted"] = [run(f"{folder}/parts", stop), run(f"{folder}/parts", stop)]
+    results["resumed"] = [run(f"{folder}/parts"), run(f"{folder}/whole")]
 json.dump(results, sys.stdout)

@@ -31,6 +31,7 @@ def config_of(text):
         ("data: {test_share: 0.95}", "data.validation_share=0.1 and data.test_share=0.95 leave nothing"),
         ("augment: {flip: 1}", "augment.flip=1 must be true or false"),
         ("augment: {crop: randomresized}", "augment.crop='randomresized' .*'random_resized'"),
+        ("augment: {scale: [0, 1]}", r"augment.scale=\(0, 1\) must be a list of 2, each a number above 0"),
         ("augment: {scale: [0.1]}", r"augment.scale=\(0.1,\) must be a list of 2"),
         ("augment: {scale: 0.1}", "augment.scale=0.1 must be a list of 2"),
         ("augment: {scale: [1, 0.1]}", r"augment.scale=\[1, 0.1\] must be the smaller one first"),
@@ -44,8 +45,11 @@ def config_of(text):
         ("schedule: {warmup_epochs: 12}", "schedule.warmup_epochs=12 must be below run.epochs=12"),
         ("schedule: {name: step}", r"schedule.milestones=\[\] must name"),
         ("schedule: {milestones: [3, 2]}", r"schedule.milestones=\[3, 2\] must rise"),
+        ("schedule: {milestones: [2, 2]}", r"schedule.milestones=\[2, 2\] must rise"),
+        ("schedule: {begin: peak}", "schedule.begin='peak' must be one of warmup, start"),
         ("finetune: {frozen_epochs: 12}", "finetune.frozen_epochs=12 must be below run.epochs=12"),
         ("ema: {decay: 1.0}", "ema.decay=1.0"),
+        ("run: {precision: float16}", "run.precision='float16' is not accepted: .*; use 'bfloat16'"),
         ("run: {epochs: 2.5}", "run.epochs=2.5"),
         ("run: {epochs: true}", "run.epochs=True"),
         ("run: {batch_size: '32'}", "run.batch_size='32' must be an integer, at least 1 or one of auto"),
@@ -92,6 +96,8 @@ def test_dotted_names_lay_over_a_file_and_that_over_its_recipe():
     assert differences(config, config) == {}
     with pytest.raises(ValueError, match=r"^epochs: write SECTION.FIELD. Did you mean 'run.epochs'"):
         nested({"epochs": 3})
+    with pytest.raises(ValueError, match=r"^run is a section: write run.FIELD. Its fields are epochs, b"):
+        nested({"run": 3})
     with pytest.raises(ValueError, match=r"^run.epoch is no field. Did you mean 'run.epochs'"):
         config.replaced({"run.epoch": 3})
 
@@ -122,6 +128,33 @@ def test_numbers_that_yaml_reads_as_text(tmp_path):
     assert (config.optimizer.learning_rate, config.augment.ratio) == (0.001, (0.5, 2))
 
 
+def test_paths_become_absolute_and_names_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("own.weights.h5", "imagenet"):  # which is a file, and no weights of this package
+        (tmp_path / name).touch()
+    places = {
+        "digits": "digits",
+        "shapes": "shapes",
+        "shapes:200": "shapes:200",
+        "tfds:mnist": "tfds:mnist",
+        "digits-photos": str(tmp_path / "digits-photos"),
+        "shapes/train-*": str(tmp_path / "shapes/train-*"),
+        "~/photos": str(tmp_path / "home" / "photos"),
+    }
+    for source, place in places.items():
+        found = config_of("model: {name: resnet50}").replaced({"data.source": source, "data.test": source})
+        assert (found.located().data.source, found.located().data.test) == (place, place)
+    weights = {
+        "imagenet": "imagenet",
+        "gone.weights.h5": "gone.weights.h5",
+        "own.weights.h5": str(tmp_path / "own.weights.h5"),
+    }
+    for given, wanted in weights.items():
+        config = TrainConfig().replaced({"model.name": "resnet50", "model.weights": given})
+        assert config.located().model.weights == wanted
+
+
 def test_the_defaults_are_the_digits_recipe():
     assert TrainConfig.from_recipe("digits") == TrainConfig()
 
@@ -146,30 +179,32 @@ SOURCES = {
     "torchvision_v2": """
         run.epochs: 600, run.batch_size: 1024, optimizer.learning_rate: 0.5, optimizer.weight_decay: 0.00002,
         optimizer.decay_norms_and_biases: false, schedule.name: cosine, schedule.warmup_epochs: 5,
-        schedule.warmup_start: 0.01, loss.label_smoothing: 0.1, augment.mixup: 0.2, augment.cutmix: 1.0,
-        augment.policy: trivial, augment.erasing: 0.1, data.repeats: 4, data.image_size: 176,
-        data.eval_size: 224, ema.every: 32""",
+        schedule.begin: warmup, schedule.warmup_start: 0.01, loss.label_smoothing: 0.1, augment.mixup: 0.2,
+        augment.cutmix: 1.0, augment.policy: trivial, augment.erasing: 0.1, data.repeats: 4,
+        data.image_size: 176, data.eval_size: 224, ema.every: 32""",
     "rsb_a1": """
         run.epochs: 600, run.batch_size: 2048, optimizer.name: lamb, optimizer.learning_rate: 0.005,
-        optimizer.weight_decay: 0.01, schedule.warmup_epochs: 5, loss.name: binary_cross_entropy,
-        loss.label_smoothing: 0.1, model.drop_path_rate: 0.05, augment.policy: rand, augment.magnitude: 7,
-        augment.magnitude_std: 0.5, augment.mixup: 0.2, augment.cutmix: 1.0, data.image_size: 224,
-        data.crop_share: 0.95""",
+        optimizer.weight_decay: 0.01, schedule.warmup_epochs: 5, schedule.begin: start,
+        loss.name: binary_cross_entropy, loss.label_smoothing: 0.1, model.drop_path_rate: 0.05,
+        augment.policy: rand, augment.magnitude: 7, augment.magnitude_std: 0.5, augment.mixup: 0.2,
+        augment.cutmix: 1.0, data.image_size: 224, data.crop_share: 0.95""",
     "rsb_a2": """
         run.epochs: 300, run.batch_size: 2048, optimizer.name: lamb, optimizer.learning_rate: 0.005,
-        optimizer.weight_decay: 0.02, schedule.warmup_epochs: 5, loss.name: binary_cross_entropy,
-        loss.label_smoothing: 0.0, model.drop_path_rate: 0.05, augment.policy: rand, augment.magnitude: 7,
-        augment.magnitude_std: 0.5, augment.mixup: 0.1, augment.cutmix: 1.0, data.image_size: 224""",
+        optimizer.weight_decay: 0.02, schedule.warmup_epochs: 5, schedule.begin: start,
+        loss.name: binary_cross_entropy, loss.label_smoothing: 0.0, model.drop_path_rate: 0.05,
+        augment.policy: rand, augment.magnitude: 7, augment.magnitude_std: 0.5, augment.mixup: 0.1,
+        augment.cutmix: 1.0, data.image_size: 224""",
     "rsb_a3": """
         run.epochs: 100, run.batch_size: 2048, optimizer.name: lamb, optimizer.learning_rate: 0.008,
-        optimizer.weight_decay: 0.02, schedule.warmup_epochs: 5, loss.name: binary_cross_entropy,
-        loss.label_smoothing: 0.0, model.drop_path_rate: 0.0, data.repeats: 1, augment.magnitude: 6,
-        augment.mixup: 0.1, augment.cutmix: 1.0, data.image_size: 160, data.eval_size: 224""",
+        optimizer.weight_decay: 0.02, schedule.warmup_epochs: 5, schedule.begin: start,
+        loss.name: binary_cross_entropy, loss.label_smoothing: 0.0, model.drop_path_rate: 0.0,
+        data.repeats: 1, augment.magnitude: 6, augment.mixup: 0.1, augment.cutmix: 1.0, data.image_size: 160,
+        data.eval_size: 224""",
     "resnet_rs": """
         run.epochs: 350, run.batch_size: 4096, optimizer.learning_rate: 1.6, optimizer.weight_decay: 0.00004,
-        schedule.name: cosine, schedule.warmup_epochs: 5, loss.label_smoothing: 0.1, ema.decay: 0.9999,
-        model.drop_rate: 0.25, data.image_size: 160, augment.policy: rand, augment.layers: 2,
-        augment.magnitude: 10""",
+        schedule.name: cosine, schedule.warmup_epochs: 5, schedule.begin: start, loss.label_smoothing: 0.1,
+        ema.decay: 0.9999, model.drop_rate: 0.25, data.image_size: 160, augment.policy: rand,
+        augment.layers: 2, augment.magnitude: 10""",
     "inception": """
         run.epochs: 100, run.batch_size: 1600, optimizer.name: rmsprop, optimizer.learning_rate: 0.045,
         optimizer.rho: 0.9, optimizer.epsilon: 1.0, optimizer.clip_norm: 2.0, schedule.name: exponential,

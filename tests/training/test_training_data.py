@@ -5,13 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 from training_helpers import write_images
 
 from keras_archs.preprocessing import preprocess_input
 from keras_archs.training import TrainConfig, data, load_data
-from keras_archs.training.data import SPLITS, in_memory
+from keras_archs.training.data import SPLITS, in_memory, load_whole, note_damage, read_damaged
+from keras_archs.training.images import DamagedImageError
 from keras_archs.training.pipeline import Part
-from keras_archs.training.reading import Pixels
+from keras_archs.training.reading import Pixels, scan
 
 
 @pytest.fixture(autouse=True)
@@ -209,3 +212,78 @@ def test_what_weights_expect_decides_the_mode(photos):
     splits = split_of(photos, **{"model.name": "resnet50"})
     assert splits.mode == "caffe"
     assert dataclasses.replace(splits, config=config_for(photos, **{"model.name": "xception"})).mode == "tf"
+
+
+@pytest.mark.parametrize("splits", [("test",), ("val", "test")])
+def test_a_list_without_images_to_train_on_is_refused(photos, splits):
+    with open(photos / "list.csv", "w", newline="") as file:
+        rows = [(f"{name}/00.png", name, split) for name in ("green", "red") for split in splits]
+        csv.writer(file).writerows([("path", "label", "split"), *rows])
+    with pytest.raises(ValueError, match=r"list.csv' comes split, but without .* 'test', none of 'train'"):
+        split_of(photos / "list.csv")
+    whole = load_whole(config_for(photos), str(photos / "list.csv"), progress=False)
+    assert [len(whole.split(name)) for name in SPLITS] == [2 * len(splits)] * 3
+
+
+def break_middle(path):
+    """Put a second start of an image into the middle of a JPEG: headers and end stay as they were."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + b"\xff\xd8" + whole[len(whole) // 2 + 2 :])
+
+
+@pytest.fixture
+def large(photos, monkeypatch):
+    """JPEGs of which only headers and ends are looked at."""
+    for path in sorted(photos.rglob("*.png")):
+        Image.open(path).resize((48, 48)).save(path.with_suffix(".jpg"), quality=95)
+        path.unlink()
+    monkeypatch.setattr(scan, "CACHE_BYTES", 0)
+    return photos
+
+
+def test_damage_in_the_middle_is_found_and_written_down(large, tmp_path):
+    config = config_for(large, **{"data.max_corrupt_share": 0.1})
+    damaged = [large / "green" / "03.jpg", large / "red" / "05.jpg"]
+    assert note_damage(tmp_path, config, progress=False) == read_damaged(tmp_path) == {}
+    for path in damaged:
+        break_middle(path)
+    data = load_data(config, progress=False)
+    assert not data.skipped
+    found = note_damage(tmp_path, config, progress=False)
+    assert sorted(found) == sorted(map(str, damaged))
+    assert all("broken data stream" in reason for reason in found.values())
+    assert read_damaged(tmp_path) == found
+    assert note_damage(tmp_path, config, progress=False) == {}  # an error now has another reason
+    (tmp_path / "damaged.json").unlink()
+    with pytest.raises(ValueError, match=r"2 of 24 images .*03.jpg: OSError.*max_corrupt_share=0.084"):
+        note_damage(tmp_path, config_for(large, **{"data.max_corrupt_share": 0.08}), progress=False)
+    assert not (tmp_path / "damaged.json").exists()
+
+
+@pytest.mark.parametrize("crop", ["random_resized", "none"])
+def test_training_goes_on_without_damaged_images(large, crop):
+    config = config_for(large, **{"augment.crop": crop, "augment.scale": [1, 1], "augment.ratio": [1, 1]})
+    data = load_data(config, progress=False)
+    damaged = {data.split(name).images.names([0])[0]: "broken" for name in SPLITS}
+    for name in damaged:
+        break_middle(large / name)
+    whole = list(data.train.images.names(range(len(data.train))))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        list(data.training(0, 0, 8, Part(4)).take(4).as_numpy_iterator())
+    with pytest.raises(DamagedImageError, match=r"jpg: OSError: broken data stream"):
+        in_memory(data, False)
+    rest = data.without(damaged)
+    assert len(list(rest.training(0, 0, 8, Part(4)).take(4).as_numpy_iterator())) == 4
+    in_memory(rest, False)
+    now = rest.train.images.names(range(len(rest.train)))
+    assert now[1:] == whole[1:]  # the same images in the same order
+    assert now[0] in whole[1:]
+    np.testing.assert_array_equal(rest.train.labels, data.train.labels)
+    assert ("green" in now[0]) == (data.train.labels[0] == 0)
+    assert [len(rest.split(name)) - len(data.split(name)) for name in SPLITS] == [0, -1, -1]
+    assert rest.skipped == tuple(f"{name}: broken" for name in damaged)
+    assert data.without({}) is data
+    with pytest.raises(ValueError, match="all training images of class 'green' are damaged"):
+        data.without({name: "" for name in whole if "green" in name})
+    with pytest.raises(ValueError, match="all 2 images of the validation split are damaged"):
+        data.without(dict.fromkeys(data.validation.images.names(range(2)), ""))

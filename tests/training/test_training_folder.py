@@ -98,8 +98,7 @@ def test_a_restart_may_change_what_the_images_seen_do_not_depend_on(run, name):
     changed, before = SMALL.replaced({name: 2}), contents(run)
     assert is_unfinished(run, changed)
     claim(run, changed)
-    assert TrainConfig.from_yaml(run / CONFIG) == changed  # `resume` goes on with it
-    assert {**contents(run), CONFIG: b""} == {**before, CONFIG: b""}
+    assert contents(run) == before  # the trainer writes it once everything is checked
 
 
 def test_a_finished_run_keeps_the_configuration_it_was_trained_with(run):

@@ -133,6 +133,21 @@ def test_two_devices_train_as_one_where_gradients_are_clipped():
     assert max(found.values()) < 1e-6
 
 
+def test_adams_correction_counts_its_own_updates():
+    for make in (AdamW, LAMB):
+        places = []
+        for start in (0, 500):  # where a training stands that goes on with a new optimizer
+            variable = keras.Variable(np.full((2, 2), 2.0, "float32"))
+            optimizer = make(0.1)
+            optimizer.build([variable])
+            optimizer.iterations.assign(start)
+            for gradient in (1.0, 0.5, -2.0):
+                optimizer.apply([np.full((2, 2), gradient, "float32")], [variable])
+                places.append(float(variable[0, 0]))
+            assert int(optimizer.iterations) == start + 3
+        assert places[:3] == places[3:], make
+
+
 def test_a_vector_decays_only_if_wanted():
     for make in OPTIMIZERS:
         moved = [

@@ -9,9 +9,15 @@ from keras_archs import preprocess_input
 from keras_archs.modes import MODES
 from keras_archs.training import TrainConfig
 from keras_archs.training.augmentation import crops
-from keras_archs.training.images import ORIENTATION, read_image
+from keras_archs.training.images import ORIENTATION, DamagedImageError, read_image
 from keras_archs.training.order import epoch_order
-from keras_archs.training.pipeline import Part, evaluation_batches, preprocess, training_batches
+from keras_archs.training.pipeline import (
+    Part,
+    evaluation_batches,
+    preprocess,
+    read_square,
+    training_batches,
+)
 from keras_archs.training.reading import Pixels, Source, open_source
 
 # All but the policies, which take long to build; test_training_policies.py has what their seeds decide.
@@ -186,3 +192,17 @@ def test_the_fused_path_gives_nearly_the_pixels_of_the_slow_one(photos):
     wrong, _ = steps_of(augment, 2, with_plain(photos, plain | turned), size=16)
     is_turned = turned[order].reshape(2, 8)
     assert np.abs(wrong - slow)[is_turned].mean() > 20
+
+
+def test_an_image_that_pillow_cannot_decode_is_named(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("RGB", (9, 9)).save(tmp_path / name / f"{number}.png")
+    source = open_source(str(tmp_path), 8, max_corrupt_share=0, progress=False)
+    (tmp_path / "b" / "0.png").write_bytes(b"")
+    with pytest.raises(DamagedImageError, match=r"b/0.png: empty file"):
+        read_square(source.images, 4, 8, 1.0)
+    for crop in ("random_resized", "pad"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"b/0.png: empty file"):
+            steps_of({**NONE, "crop": crop}, 1, source)

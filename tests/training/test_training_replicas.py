@@ -50,3 +50,8 @@ def test_replicas_drop_other_units(results):
 def test_the_last_evaluation_batch_counts_exactly(results):
     assert abs(results["evaluation"]["loss"]) < 1e-6
     assert abs(results["evaluation"]["accuracy"]) < 1e-7
+
+
+def test_interrupted_on_two_replicas_it_ends_bit_equal(results):
+    assert results["interrupted"] == [None, None]
+    assert results["resumed"][0] == results["resumed"][1]

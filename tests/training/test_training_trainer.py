@@ -1,7 +1,7 @@
 import json
 import os
+import re
 import signal
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from training_helpers import digest, normalized_model, small_config
 
 from keras_archs.quiet import quiet_tensorflow
-from keras_archs.training import Options, Run, checkpoint, train, trainer
+from keras_archs.training import Options, Run, checkpoint, load_data, train, trainer
 from keras_archs.training.config import TrainConfig
 from keras_archs.training.folder import OtherRunError
 
@@ -121,6 +122,28 @@ def test_interrupted_anywhere_it_ends_with_the_same_weights(tmp_path, monkeypatc
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_told_to_stop_in_the_last_step_of_an_epoch_it_goes_on_with_the_next(tmp_path, tiny):
+    config = small_config(run__checkpoint_steps=5)  # 20 steps an epoch
+    whole = train(config, tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        train(config, tmp_path / "parts", options=Options(callbacks=(at_step(20, terminate),)))
+    steps = []
+    look = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: steps.append(batch))
+    parts = train(config, tmp_path / "parts", options=Options(callbacks=(look,)))
+    assert len(steps) == 20
+    assert digest(parts.directory / "last.keras") == digest(whole.directory / "last.keras")
+
+
+def test_a_callback_may_stop_the_training(tmp_path, tiny):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = True
+
+    config = small_config(run__early_stopping=2, run__epochs=4, run__resizing=[[0, 8], [0.5, 12]])
+    run = train(config, tmp_path / "run", options=Options(callbacks=(Stop(),)))
+    assert run.metrics["epochs"] == 1
+
+
 def test_early_stopping_counts_on_after_a_restart(tmp_path, tiny):
     # A rate of nearly nothing: no epoch is better than the first.
     config = small_config(
@@ -187,6 +210,11 @@ def test_a_loss_that_is_no_number_stops_the_run_at_its_step(tmp_path, tiny):
     with pytest.raises(FloatingPointError, match=r"no number in step \d+; lower optimizer.learning_rate"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()  # no checkpoint of it
+    with pytest.raises(FloatingPointError, match="no number in step"):
+        train(config.replaced({"run.checkpoint_steps": 2}), tmp_path / "run")
+    for path in (tmp_path / "run").glob("checkpoints/*"):
+        saved = checkpoint.load_checkpoint(path).arrays.values()
+        assert all(np.isfinite(array).all() for array in saved)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tmp_path, tiny, caplog):
@@ -220,6 +248,17 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, tiny, monkeypatch):
     assert found.record["progress"]["step"] == 6
     assert not damaged
     assert train(config, tmp_path / "run").metrics["epochs"] == 2
+
+
+def test_a_refused_restart_changes_nothing(tmp_path, tiny):
+    config = small_config(run__checkpoint_steps=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", options=Options(callbacks=(at_step(3, interrupt),)))
+    (tmp_path / "run" / ".config.part.yaml").write_text("half")
+    with pytest.raises(ValueError, match="must be at most"):
+        train(config.replaced({"run.batch_size": 5000}), tmp_path / "run")
+    assert TrainConfig.from_yaml(tmp_path / "run" / "config.yaml") == config
+    assert not (tmp_path / "run" / ".config.part.yaml").exists()
 
 
 def test_changed_data_does_not_go_on(photos, tmp_path, tiny):
@@ -271,16 +310,6 @@ def test_what_does_not_fit_is_refused_and_leaves_no_folder(tmp_path, values, mes
     assert not (tmp_path / "run").exists()
 
 
-def test_float16_is_for_one_device():
-    from keras_archs.training.cluster import Cluster
-    from keras_archs.training.strategies import Plan
-
-    plan = Plan("mirrored", Cluster((), 0, "this machine alone"), ("GPU:0", "GPU:1"), 4)
-    with pytest.raises(ValueError, match=r"float16' does not work on 2 devices.*use 'bfloat16'"):
-        trainer.check_fit(small_config(run__precision="float16"), plan)
-    trainer.check_fit(small_config(run__precision="float16"), replace(plan, devices=("GPU:0",)))
-
-
 def test_skipped_images_are_on_record(photos, tmp_path, tiny):
     (photos / "red" / "zero.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"zero.png: empty file"):
@@ -290,6 +319,38 @@ def test_skipped_images_are_on_record(photos, tmp_path, tiny):
     run = train(config, tmp_path / "run")
     assert run.metrics["skipped_images"] == 1
     assert "zero.png: empty file" in (run.directory / "skipped.txt").read_text()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.01])
+def test_an_image_damaged_in_its_middle_is_named_and_done_without(
+    photos, tmp_path, tiny, monkeypatch, caplog, share
+):
+    """In a large data set it is not noticed before it is decoded."""
+    for path in sorted(photos.rglob("*.png")):
+        Image.open(path).resize((48, 48)).save(path.with_suffix(".jpg"), quality=95)
+        path.unlink()
+    monkeypatch.setattr("keras_archs.training.reading.scan.CACHE_BYTES", 0)
+    monkeypatch.setattr("keras_archs.training.data.CACHE_BYTES", 0)
+    whole = {"augment__crop": "random_resized", "augment__scale": [1, 1], "augment__ratio": [1, 1]}
+    config = small_config(photos, **whole, data__max_corrupt_share=share, run__epochs=6)
+    (name,) = load_data(config, progress=False).train.images.names([1])
+
+    def damage():
+        content = Path(name).read_bytes()
+        middle = len(content) // 2
+        Path(name).write_bytes(content[:middle] + b"\xff\xd8" + content[middle + 2 :])
+
+    options = Options(callbacks=(at_step(4, damage),))
+    if share == 0.01:
+        with pytest.raises(ValueError, match=re.escape(name)):
+            train(config, tmp_path / "run", options=options)
+        return
+    run = train(config, tmp_path / "run", options=options)
+    assert "Going on without the damaged" in caplog.text
+    assert name in caplog.text
+    assert name in (run.directory / "skipped.txt").read_text()
+    assert (run.metrics["epochs"], run.metrics["skipped_images"]) == (6, 1)
+    run.data()
 
 
 def test_a_relative_folder_is_recorded_absolute(photos, tmp_path, tiny, monkeypatch):

@@ -117,8 +117,15 @@ def test_a_killed_worker_and_a_restart_of_both_end_bit_equal(together, tmp_path)
     _, results = together
     chief, other = two(tmp_path / "run", kill=7)
     assert other[0] == -9
-    assert chief[0] not in (0, 143)
+    assert chief[0] == 1
+    assert "PeerError: another worker has ended" in chief[2]
     assert two(tmp_path / "run", terminate=3)[0][0] == 143  # the chief is told by the other one
     workers = two(tmp_path / "run")
     assert [code for code, _, _ in workers] == [0, 0], workers[0][2][-2000:]
     assert [json.loads(out)["digest"] for _, out, _ in workers] == [results[0]["digest"]] * 2
+
+
+def test_workers_with_other_configurations_are_refused(tmp_path):
+    for code, _, err in two(tmp_path / "run", seed=1):
+        assert code == 1
+        assert "the workers do not have the same configuration" in err

@@ -49,6 +49,7 @@ if "kill_in_save" in orders:
 config = small_config(
     run__checkpoint_steps=4, run__sync_batch_norm=True, ema__decay=0.9, augment__mixup=0.2, run__batch_size=8
 )
+config = config.replaced({"run.seed": orders.get("seed", 0)})
 cluster = find_cluster()
 plan = make_plan("auto", cluster, config.run.batch_size)
 run = train(config, run_dir, plan=plan, options=Options(deadline=60, callbacks=(Act(),)))

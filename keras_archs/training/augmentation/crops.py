@@ -1,4 +1,4 @@
-"""Windows of an image, random or central, and their pixels; a JPEG is decoded only where it is seen.
+"""Random windows of an image, and their pixels; a JPEG is decoded only where it is seen.
 
 A window is an int32 tensor (y, x, height, width), shape (4,), in pixels of the whole image.
 """
@@ -56,32 +56,6 @@ def random_resized_window(
     first = tf.argmax(tf.pad(tf.cast(fits, tf.int32), [[0, 1]], constant_values=1))
     side = sides[:, first]
     return tf.concat([place(places[:, first], whole - side), tf.cast(side, tf.int32)], axis=0)
-
-
-def centre_window(height: "int | tf.Tensor", width: "int | tf.Tensor", crop_share: float) -> "tf.Tensor":
-    """Give the central square that evaluation looks at.
-
-    Scaling the short side to 256 and cutting 224 out of the middle is a `crop_share` of 224 / 256 = 0.875.
-
-    Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        crop_share: Side of the square over the short side of the image.
-
-    Returns:
-        The window (y, x, height, width), int32, shape (4,).
-
-    Raises:
-        ValueError: If `crop_share` is not in (0, 1].
-    """
-    import tensorflow as tf
-
-    if not 0 < crop_share <= 1:
-        raise ValueError(f"crop_share={crop_share!r} must be more than 0 and at most 1")
-    whole = tf.stack([height, width])
-    side = tf.round(crop_share * tf.cast(tf.reduce_min(whole), tf.float32))
-    sides = tf.repeat(tf.maximum(tf.cast(side, tf.int32), 1), 2)
-    return tf.concat([(whole - sides) // 2, sides], axis=0)
 
 
 def jpeg_size(encoded: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:

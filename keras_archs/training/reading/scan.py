@@ -12,9 +12,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from keras_archs.training.images import check_image, why_unreadable
+from keras_archs.training.images import check_image, read_image, why_unreadable
 from keras_archs.training.progress import tracked
-from keras_archs.training.reading.source import CACHE_BYTES, Files, Source, listing
+from keras_archs.training.reading.source import CACHE_BYTES, Files, Images, Source, listing
 
 CHUNK = 16  # images a thread takes at a time: a million single tasks would need a gigabyte
 Result = TypeVar("Result")
@@ -130,6 +130,39 @@ def look_at_files(
     ]
 
 
+def find_damaged(images: Images, size: int, progress: bool | None) -> dict[str, str]:
+    """Decode images, to find damage that headers and ends do not show.
+
+    Args:
+        images: Which.
+        size: Side in pixels; images are decoded no larger than need be for it.
+        progress: True, False, or None for "only on a terminal".
+
+    Returns:
+        What is wrong, by the image's name; of undamaged ones nothing.
+    """
+    import tensorflow as tf
+
+    plain = images.plain
+    if plain is None:
+        return {}
+
+    def reason(index: int) -> str:
+        encoded = bytes(images.read(index))
+        try:
+            read_image(BytesIO(encoded), size)
+            if plain[index]:  # another decoder may be of another opinion
+                with tf.device("CPU"):
+                    tf.io.decode_jpeg(encoded, 3, ratio=8)
+        except Exception as error:  # as above
+            return why_unreadable(encoded, error)
+        return ""
+
+    reasons = in_threads(reason, len(images), "looking for damaged images", progress)
+    damaged = [index for index, text in enumerate(reasons) if text]
+    return {name: reasons[index] for name, index in zip(images.names(damaged), damaged, strict=True)}
+
+
 def without_damaged(source: Source, reasons: Sequence[str], data: str, max_share: float) -> Source:
     """Leave damaged images out and log them, unless there are too many.
 
@@ -150,17 +183,7 @@ def without_damaged(source: Source, reasons: Sequence[str], data: str, max_share
         return source
     names = source.images.names(damaged)
     skipped = tuple(f"{name}: {reasons[index]}" for name, index in zip(names, damaged, strict=True))
-    share = len(damaged) / len(reasons)
-    found = (
-        f"{len(damaged)} of {len(reasons)} images ({share:.2%}) in data={data!r} are damaged: "
-        f"{listing(skipped)}"
-    )
-    if share > max_share:
-        enough = math.ceil(share * 1000) / 1000
-        raise ValueError(
-            f"{found}. More than max_corrupt_share={max_share:g} allows: mend or remove them, "
-            f"or set max_corrupt_share={enough:g} to train without them"
-        )
+    found = check_share(skipped, len(reasons), data, max_share)
     rest = source.select(np.flatnonzero([not reason for reason in reasons]))
     lost = sorted(set(source.labels.tolist()) - set(rest.labels.tolist()))
     if lost:
@@ -168,3 +191,29 @@ def without_damaged(source: Source, reasons: Sequence[str], data: str, max_share
         raise ValueError(f"{found}. No image is left of class {listing(classes)}")
     logging.getLogger(__name__).warning("Skipped: %s", found)
     return replace(rest, skipped=skipped)
+
+
+def check_share(damaged: Sequence[str], count: int, data: str, max_share: float) -> str:
+    """Refuse too many damaged images.
+
+    Args:
+        damaged: "path: reason" of each.
+        count: How many images there are, with these.
+        data: What the user asked for.
+        max_share: Largest share of damaged images that may be left out.
+
+    Returns:
+        A text that names them.
+
+    Raises:
+        ValueError: If the share is larger.
+    """
+    share = len(damaged) / count
+    found = f"{len(damaged)} of {count} images ({share:.2%}) in data={data!r} are damaged: {listing(damaged)}"
+    if share > max_share:
+        enough = math.ceil(share * 1000) / 1000
+        raise ValueError(
+            f"{found}. More than max_corrupt_share={max_share:g} allows: mend or remove them, "
+            f"or set max_corrupt_share={enough:g} to train without them"
+        )
+    return found

@@ -60,24 +60,6 @@ DISCS = {
 CLASS_NAMES = (*DISCS, *POLYGONS)
 
 
-def make_shapes(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw shapes in random colours, places, sizes and rotations, over clutter and under noise.
-
-    Args:
-        count: How many.
-        size: Side in pixels.
-        seed: Image i depends on the seed and i only.
-
-    Returns:
-        Pixels as uint8, shape (count, size, size, 3), and class numbers as int32, shape (count,); the classes
-        take turns.
-    """
-    images = np.empty((count, size, size, 3), np.uint8)
-    for index in range(count):
-        images[index] = draw_shape(index, size, seed)
-    return images, shape_labels(count)
-
-
 def shape_labels(count: int) -> np.ndarray:
     """Give the classes of the first images.
 

@@ -183,7 +183,7 @@ def test_resume_takes_hosts_and_tells_what_may_change(cli, begun):
         (
             "train --hosts 127.0.0.1:29871,127.0.0.1:29872 --task-index 0 --start-deadline 1".split(),
             138,
-            "worker 1, 127.0.0.1:29872, did not answer within 1 s",
+            "worker 1, 127.0.0.1:29872 did not answer within 1 s",
         ),
         (["resume", "nowhere"], 1, "run_dir='nowhere' is no run folder"),
         (["evaluate", "nowhere"], 1, "run_dir='nowhere' is no run folder"),

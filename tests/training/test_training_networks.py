@@ -7,7 +7,9 @@ import pytest
 from training_helpers import small_config
 
 from keras_archs.registry import create_model
-from keras_archs.training.networks import learning_rates, stage_factors
+from keras_archs.training.cluster import Cluster
+from keras_archs.training.networks import jit_for, learning_rates, stage_factors
+from keras_archs.training.strategies import Plan
 
 # How often the decay acts on a layer: 0 at the classifier, 1 in the last stage.
 EXPONENTS = {
@@ -76,3 +78,13 @@ def test_milestones_that_are_no_steps_of_their_own_are_named(milestones):
     config = small_config(schedule__name="step", schedule__milestones=milestones)
     with pytest.raises(ValueError, match=r"^schedule.milestones=\[.*\] are the steps \[.*\] with 4 an epoch"):
         learning_rates(config, steps=4, batch_size=4)
+
+
+def test_xla_is_kerass_choice_but_for_grouped_convolutions_on_a_cpu():
+    image = keras.Input((8, 8, 4))
+    grouped = keras.Model(image, keras.layers.Conv2D(4, 3, groups=2)(image))
+    plain = keras.Model(image, keras.layers.DepthwiseConv2D(3)(image))
+    alone = Cluster((), 0, "this machine alone")
+    one, two, gpu = (Plan("", alone, devices, 8) for devices in (("CPU:0",), ("CPU:0", "CPU:1"), ("GPU:0",)))
+    assert jit_for(grouped, one) is True
+    assert {jit_for(plain, one), jit_for(grouped, two), jit_for(grouped, gpu)} == {"auto"}

@@ -81,16 +81,16 @@ def test_early_stopping_counts_from_the_best_epoch_also_after_a_restart():
     assert stops == [False, False, False, False, False, True]
 
 
-def test_progress_counts_steps_images_and_epochs(tmp_path, monkeypatch):
+def test_progress_counts_steps_and_epochs(tmp_path, monkeypatch):
     looks = []
     monkeypatch.setattr("keras_archs.training.replicas.first_bad_step", lambda model: looks.append(model))
-    progress = Progress(8, epoch=1, step=2, examples=80, rows=rows_of([0.5], [1]))
+    progress = Progress(8, epoch=1, step=2, rows=rows_of([0.5], [1]))
     callback = KeepProgress(progress, tmp_path / "h.csv")
     callback.set_model(type("Model", (), {"optimizer": type("Optimizer", (), {"learning_rate": 0.25})()})())
     callback.on_epoch_begin(1)
     for batch in range(3):
         callback.on_train_batch_end(batch)
-    assert (progress.step, progress.examples) == (5, 104)
+    assert progress.step == 5
     assert progress.seconds > 0
     callback.on_epoch_end(1, {"loss": 2.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.75})
     assert (progress.epoch, progress.step, progress.seconds) == (2, 0, 0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,20 @@ from typing import Any
 import keras
 
 from converters.artifact import TFLITE, Artifact, file_facts
+from converters.calibration import METHODS, Method
 from converters.errors import ConversionError
 from converters.flatbuffer import describe, with_logits
 from converters.keras_model import check_model, float32_twin, load_model, model_end
+from converters.plan import Plan
 from converters.process import Worker, heeding_interrupts
 from converters.progress import show_stages
 from converters.recipes import Recipe, get_recipe
-from converters.representative import Samples, write_samples
+from converters.representative import write_samples
+from converters.rewrite import choose_rewrites
 from converters.runners import TFLiteRunner
 from converters.saved_model import export_saved_model
+from converters.worker import DONE
+from keras_archs.choices import check_choice
 
 _PACKAGES = ("keras-archs", "keras", "tensorflow", "ai-edge-litert")
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
@@ -36,6 +42,8 @@ def convert(
     recipe: str = "int8",
     *,
     representative_data: Any = None,
+    rewrite: str | Iterable[str] = "default",
+    ranges: Method = "minmax",
     input_shape: Shape | None = None,
     name: str | None = None,
     progress: bool | None = None,
@@ -48,6 +56,10 @@ def convert(
         recipe: A name of `list_recipes`.
         representative_data: Typical inputs (N, H, W, C), preprocessed as in training: an array, or an
             iterable of batches, samples or (batch, labels) pairs. Only recipes that choose ranges use it.
+        rewrite: Which exact rewrites of the graph to apply: "default" for all that pay, "none", or names of
+            `converters.rewrite.REWRITES`.
+        ranges: How an integer recipe chooses the range of each activation: minmax, moving_average,
+            percentile, mse or entropy.
         input_shape: (H, W, C), for a model that leaves them open.
         name: What to call the artifact; the model's name by default.
         progress: Show the stages on stderr; by default when it is a terminal.
@@ -66,20 +78,24 @@ def convert(
             f"representative_data=None, but recipe {recipe!r} chooses its ranges from typical inputs: give "
             "an array (N, H, W, C) or an iterable of batches, preprocessed as in training."
         )
+    check_choice("ranges", ranges, dict.fromkeys(METHODS))
+    rewrites = tuple(choose_rewrites(rewrite))
     model = load_model(model_or_path)
     shape = check_model(model, input_shape)
+    plan = Plan(row.name, shape, rewrites, ranges)
     exact = float32_twin(model)
     with show_stages(progress) as report, tempfile.TemporaryDirectory(prefix="converters-") as folder:
-        files, samples = _make_files(exact, row, shape, representative_data, Path(folder), report)
-    record = _describe(name or model.name, exact, row, shape, samples, files)
+        files, facts = _make_files(exact, plan, representative_data, Path(folder), report)
+    record = _describe(name or model.name, exact, plan, files) | facts
     return Artifact(record, files)
 
 
 def _make_files(
-    model: keras.Model, recipe: Recipe, shape: Shape, data: Any, folder: Path, report: Report
-) -> tuple[dict[str, bytes], Samples | None]:
+    model: keras.Model, plan: Plan, data: Any, folder: Path, report: Report
+) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The stages that need the temporary folder."""
-    samples = None
+    recipe, shape = get_recipe(plan.recipe), plan.input_shape
+    samples, done = None, {}
     if recipe.format == "saved_model" and keras.backend.backend() == "tensorflow":
         report("exporting", 0, 0)
         with heeding_interrupts():
@@ -92,8 +108,14 @@ def _make_files(
             report("exporting", 0, 0)
             with heeding_interrupts():
                 _hand_over(model, recipe, shape, folder)
-            worker.run({"recipe": recipe.name, "input_shape": shape}, report)
-    return _read_files(folder, recipe), samples
+            worker.run(asdict(plan), report)
+        if recipe.format == "tflite":
+            done = json.loads((folder / DONE).read_bytes())
+    return _read_files(folder, recipe), {
+        "plan": asdict(plan),
+        "representative_data": asdict(samples) if samples else None,
+        **done,
+    }
 
 
 def _hand_over(model: keras.Model, recipe: Recipe, shape: Shape, folder: Path) -> None:
@@ -122,22 +144,15 @@ def _read_files(folder: Path, recipe: Recipe) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def _describe(
-    name: str,
-    model: keras.Model,
-    recipe: Recipe,
-    shape: Shape,
-    samples: Samples | None,
-    files: dict[str, bytes],
-) -> dict[str, Any]:
+def _describe(name: str, model: keras.Model, plan: Plan, files: dict[str, bytes]) -> dict[str, Any]:
     """The record of the artifact; raises when its contents are not what the recipe says."""
+    recipe, shape = get_recipe(plan.recipe), plan.input_shape
     record = {
         "name": name,
         "recipe": recipe.name,
         "model": {"name": model.name, "parameters": model.count_params()},
         "versions": {"python": platform.python_version()}
         | {package: importlib.metadata.version(package) for package in _PACKAGES},
-        "representative_data": asdict(samples) if samples else None,
         "files": file_facts(files),
     }
     if recipe.format == "tflite":

@@ -21,6 +21,7 @@ MODEL = "model.keras"
 SAVED_MODEL = "saved_model"
 TFLITE = "model.tflite"
 SAMPLES = "samples.f32"
+DONE = "done.json"
 
 
 def main(folder: Path) -> None:
@@ -68,21 +69,25 @@ def run(folder: Path, job: dict[str, Any], report: Any) -> None:
     """Do one job.
 
     Args:
-        folder: Holds the model as `saved_model/` or `model.keras`, and takes the result.
-        job: recipe (a name) and input_shape [H, W, C].
+        folder: Holds the model as `saved_model/` or `model.keras`, and takes the results.
+        job: The fields of a `Plan`.
         report: Called with (stage, done, total).
     """
+    from converters.plan import Plan
     from converters.recipes import get_recipe
     from converters.representative import read_samples
     from converters.tflite import to_tflite
 
-    recipe, shape = get_recipe(job["recipe"]), tuple(job["input_shape"])
+    plan = Plan(**job)
+    recipe, shape = get_recipe(plan.recipe), plan.input_shape
     if (folder / MODEL).exists():
         _export(folder, shape, 1 if recipe.format == "tflite" else None, report)
     if recipe.format == "saved_model":
         return
     samples = read_samples(folder / SAMPLES, shape) if recipe.needs_data else None
-    (folder / TFLITE).write_bytes(to_tflite(folder / SAVED_MODEL, recipe, samples, report))
+    content, done = to_tflite(folder / SAVED_MODEL, plan, samples, report)
+    (folder / TFLITE).write_bytes(content)
+    (folder / DONE).write_text(json.dumps(done))
 
 
 def _export(folder: Path, shape: tuple[int, ...], batch: int | None, report: Any) -> None:

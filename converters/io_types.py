@@ -1,0 +1,56 @@
+"""Other types for the input and the output of an int8 graph, as clients ask for them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from converters.graph import Graph, Op, Quantization, Tensor, options
+
+IOType = Literal["int8", "uint8", "float32"]
+
+
+def set_input_type(graph: Graph, dtype: IOType) -> None:
+    """Put a conversion in front of the graph.
+
+    Args:
+        graph: With int8 inputs; changed in place.
+        dtype: What the caller is to give.
+    """
+    if dtype == "int8":
+        return
+    for i, inner in enumerate(graph.inputs):
+        outer = _outer(inner, dtype)
+        graph.ops.insert(0, Op("QUANTIZE", [outer], [inner], options("QuantizeOptions")))
+        graph.replace_endpoint(inner, outer)
+        graph.inputs[i] = outer
+
+
+def set_output_type(graph: Graph, dtype: IOType) -> None:
+    """Put a conversion behind the graph.
+
+    Args:
+        graph: With int8 outputs; changed in place.
+        dtype: What the caller is to get.
+    """
+    if dtype == "int8":
+        return
+    for i, inner in enumerate(graph.outputs):
+        outer = _outer(inner, dtype)
+        kind = "QUANTIZE" if dtype == "uint8" else "DEQUANTIZE"
+        graph.ops.append(
+            Op(kind, [inner], [outer], options(f"{kind.capitalize()}Options"), 2 - (kind == "QUANTIZE"))
+        )
+        graph.replace_endpoint(inner, outer)
+        graph.outputs[i] = outer
+
+
+def _outer(inner: Tensor, dtype: IOType) -> Tensor:
+    """What the caller sees; takes over the name, so that clients find it."""
+    outer = Tensor(inner.name, inner.shape, dtype.upper())
+    if dtype == "uint8" and inner.quantization is not None:
+        zero_point = inner.quantization.zero_point + np.int64(128)
+        outer.quantization = Quantization(inner.quantization.scale, zero_point)
+    inner.name = f"{inner.name}_int8"
+    return outer

@@ -1,0 +1,102 @@
+"""The rewrites, in the order in which they are applied: a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from converters.graph import Graph
+from converters.rewrite.affine_as_depthwise import affine_as_depthwise
+from converters.rewrite.affine_into_conv import affine_into_conv
+from converters.rewrite.average_pool_as_depthwise import average_pool_as_depthwise
+from converters.rewrite.average_pool_behind_conv import average_pool_behind_conv
+from converters.rewrite.dead_channels import dead_channels
+from converters.rewrite.exact_border import exact_border
+from converters.rewrite.mirror_pad_as_concat import mirror_pad_as_concat
+from converters.rewrite.pad_into_max_pool import pad_into_max_pool
+from converters.rewrite.relu_as_quantize import relu_as_quantize
+from converters.rewrite.relu_into_add import relu_into_add
+from converters.rewrite.stem_as_space_to_depth import stem_as_space_to_depth
+from converters.rewrite.strided_pool_as_depthwise import strided_pool_as_depthwise
+from converters.rewrite.wide_concat_in_parts import wide_concat_in_parts
+from keras_archs.choices import check_choice
+
+Stage = Literal["float", "before int8", "int8"]
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One rewrite.
+
+    Attributes:
+        apply: Changes a graph in place and returns at how many places.
+        stage: float: pays in every recipe; before int8: of the float graph, pays only in int8; int8: of the
+            quantized graph.
+        summary: The equation.
+    """
+
+    apply: Callable[[Graph], int]
+    stage: Stage
+    summary: str
+
+    @property
+    def name(self) -> str:
+        """What users type."""
+        return self.apply.__name__
+
+
+_ROWS = (
+    Rewrite(affine_into_conv, "float", "conv(x) * a + b = conv'(x)"),
+    Rewrite(dead_channels, "float", "conv(0 w + c) = conv'() + c"),
+    Rewrite(pad_into_max_pool, "float", "max_pool(pad(relu(x))) = max_pool'(relu(x))"),
+    Rewrite(average_pool_behind_conv, "float", "conv1x1(mean(x)) = mean(conv1x1(x))"),
+    Rewrite(average_pool_as_depthwise, "before int8", "mean(x) = depthwise(x) * size / count"),
+    Rewrite(affine_as_depthwise, "before int8", "x * a + b = depthwise1x1(x)"),
+    Rewrite(mirror_pad_as_concat, "before int8", "mirror_pad(x) = concat(x[1], x, x[-2])"),
+    Rewrite(wide_concat_in_parts, "before int8", "concat(a, b, ...) = concat(concat(a, ...), ...)"),
+    Rewrite(stem_as_space_to_depth, "before int8", "conv7x7/2(x) = conv4x4(space_to_depth(x))"),
+    Rewrite(relu_into_add, "int8", "relu(a + b) = add_relu(a, b)"),
+    Rewrite(relu_as_quantize, "int8", "relu(x) = quantize(x) to a zero point of -128"),
+    Rewrite(strided_pool_as_depthwise, "int8", "max_pool1x1/2(x) = depthwise1x1/2(x)"),
+    Rewrite(exact_border, "int8", "1, 1.5, 2.25 in steps of 0.125"),
+)
+REWRITES: dict[str, Rewrite] = {row.name: row for row in _ROWS}
+
+
+def choose_rewrites(names: str | Iterable[str]) -> list[str]:
+    """Settle which rewrites a conversion uses.
+
+    Args:
+        names: "default" for all of them, "none", or the names of some.
+
+    Returns:
+        Names, in the order of the table.
+
+    Raises:
+        ValueError: There is no such rewrite; the message names the nearest.
+    """
+    if names == "default":
+        return list(REWRITES)
+    if names == "none":
+        return []
+    wanted = [names] if isinstance(names, str) else list(names)
+    for name in wanted:
+        check_choice("rewrite", name, {**REWRITES, "default": None, "none": None})
+    return [name for name in REWRITES if name in wanted]
+
+
+def apply_rewrites(graph: Graph, stages: Iterable[Stage], names: Iterable[str]) -> dict[str, int]:
+    """Apply the chosen rewrites of some stages.
+
+    Args:
+        graph: Changed in place.
+        stages: Which rows of the table may act.
+        names: As `choose_rewrites` returns them.
+
+    Returns:
+        Name to how often it applied, for those that did.
+    """
+    chosen, stages = set(names), set(stages)
+    counts = {row.name: row.apply(graph) for row in _ROWS if row.name in chosen and row.stage in stages}
+    return {name: count for name, count in counts.items() if count}

@@ -13,9 +13,12 @@ import numpy as np
 
 from converters.flatbuffer import with_logits
 from converters.folders import replace_folder
+from converters.graph import schema_module
+from converters.probe import probe
 from converters.recipes import get_recipe
 from converters.representative import batches
 from converters.runners import SavedModelRunner, TFLiteRunner
+from converters.untrusted import check_tflite
 
 RECORD = "artifact.json"
 TFLITE = "model.tflite"
@@ -53,6 +56,7 @@ class Artifact:
         self.record = record
         self.files = files
         self._runners: dict[str, TFLiteRunner | SavedModelRunner] = {}
+        self._untried = ""  # The path of a model that this process did not make, until it was tried out.
 
     def __repr__(self) -> str:
         return f"<Artifact {self.record['name']!r}, {self.recipe}, {self.size_bytes:,} bytes>"
@@ -92,6 +96,7 @@ class Artifact:
         if content is None:
             raise ValueError("A SavedModel does not give access to what its softmax is made of.")
         if "logits" not in self._runners:
+            self._try_out()
             self._runners["logits"] = TFLiteRunner(content, num_threads=1)
         result = self._run(self._runners["logits"], x)
         return result if isinstance(result, np.ndarray) else result[0]
@@ -154,6 +159,10 @@ class Artifact:
     def load(cls, folder: str | Path) -> Artifact:
         """Read an artifact, and check that its files are the ones that were written.
 
+        A TFLite model is checked as `converters.untrusted.check_tflite` says, and before its first run here
+        it is run in another process, since a broken one can end the process that runs it. A SavedModel is a
+        program: load only those that you trust.
+
         Args:
             folder: As given to `save`.
 
@@ -162,7 +171,7 @@ class Artifact:
 
         Raises:
             FileNotFoundError: The folder or one of its files is missing.
-            ValueError: A file was changed or cannot be read.
+            ValueError: A file was changed, cannot be read, or is not a model that the record describes.
         """
         folder = Path(folder)
         record = _read_record(folder)
@@ -175,14 +184,27 @@ class Artifact:
             files[name] = path.read_bytes()
             if hashlib.sha256(files[name]).hexdigest() != facts["sha256"]:
                 raise ValueError(f"{str(path)!r} is not the file that {RECORD} describes: its hash differs.")
-        return cls(record, files)
+        artifact = cls(record, files)
+        if (get_recipe(record["recipe"]).format == "tflite") != (TFLITE in files):
+            raise ValueError(f"{str(folder / RECORD)!r} is damaged: its files are not those of its recipe.")
+        if TFLITE in files:
+            artifact._untried = repr(str(folder / TFLITE))
+            check_tflite(files[TFLITE], artifact._untried)
+            _check_described(record, files[TFLITE], folder)
+        return artifact
 
     def _image_shape(self) -> tuple[int, int, int]:
         height, width, channels = self.record["inputs"][0]["shape"][1:]
         return height, width, channels
 
+    def _try_out(self) -> None:
+        if self._untried:
+            probe(self.files[TFLITE], self._untried)
+        self._untried = ""
+
     def _make_runner(self, num_threads: int) -> TFLiteRunner | SavedModelRunner:
         if TFLITE in self.files:
+            self._try_out()
             return TFLiteRunner(self.files[TFLITE], num_threads).in_signature_order()
         return SavedModelRunner(self.files)
 
@@ -206,7 +228,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{str(folder)!r} is not an artifact: it has no {RECORD}.")
     try:
         record = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is not JSON: {error}") from error
     if not isinstance(record, dict) or not record.keys() >= _KEYS:
         raise ValueError(f"{str(path)!r} is not the record of an artifact: it lacks some of {sorted(_KEYS)}.")
@@ -224,12 +246,39 @@ def _is_well_formed(record: dict[str, Any]) -> bool:
     """Whether the parts of a record that are relied on have the form in which they were written."""
     files, tensors = record["files"], (record["inputs"], record["outputs"])
     return (
-        isinstance(files, dict)
+        all(isinstance(record[key], str) for key in ("recipe", "name"))
+        and isinstance(files, dict)
         and all(isinstance(facts, dict) and "sha256" in facts for facts in files.values())
         and all(isinstance(part, list) and part for part in tensors)
-        and all(isinstance(tensor, dict) and "shape" in tensor for part in tensors for tensor in part)
+        and all(
+            isinstance(tensor, dict) and _is_shape(tensor.get("shape")) for part in tensors for tensor in part
+        )
         and len(record["inputs"][0]["shape"]) == 4
+        and None not in record["inputs"][0]["shape"][1:]
     )
+
+
+def _is_shape(value: Any) -> bool:
+    """Whether this is a list of sizes, where None is an open one."""
+    return isinstance(value, list) and all(size is None or type(size) is int for size in value)
+
+
+def _check_described(record: dict[str, Any], content: bytes, folder: Path) -> None:
+    """Refuse a record that is of another model."""
+    graph = schema_module().Model.GetRootAs(content, 0).Subgraphs(0)
+    inputs = [graph.Tensors(graph.Inputs(i)) for i in range(graph.InputsLength())]
+    outputs = [graph.Tensors(graph.Outputs(i)) for i in range(graph.OutputsLength())]
+    for key, tensors in (("inputs", inputs), ("outputs", outputs)):
+        # The record has the outputs in the order of the Keras model, the file in any.
+        described = sorted((tensor["shape"] for tensor in record[key]), key=str)
+        shapes = [[tensor.Shape(i) for i in range(tensor.ShapeLength())] for tensor in tensors]
+        found = sorted(shapes, key=str)
+        if described != found:
+            raise ValueError(
+                f"{str(folder / RECORD)!r} describes {key} {described}, but {TFLITE!r} has {found}."
+            )
+    if bool(record["ends_in_softmax"]) != (len(outputs) == 1 and with_logits(content) is not None):
+        raise ValueError(f"{str(folder / RECORD)!r} is wrong about whether {TFLITE!r} ends in a softmax.")
 
 
 def _files_of_artifact(folder: Path) -> set[str]:

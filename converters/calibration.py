@@ -77,6 +77,14 @@ class Histogram:
             self.counts[: _BINS // 2] = pairs
         self.width *= 2
 
+    def without_zero(self) -> np.ndarray:
+        """The counts, with the bin of 0 as its neighbour: a ReLU's zeros, which any range holds exactly."""
+        counts = self.counts.copy()
+        zero = int(-self.low / self.width)
+        if 0 <= zero < _BINS - 1:
+            counts[zero] = min(counts[zero], counts[zero + 1])
+        return counts
+
     @property
     def centers(self) -> np.ndarray:
         """The middle of each bin, (2048,)."""
@@ -258,7 +266,7 @@ def _search(seen: Statistics, cost: Callable[[Histogram, float, float], float]) 
 
 def _squared_error(histogram: Histogram, low: float, high: float) -> float:
     """What is cut off, squared, and the noise of rounding, a twelfth of a squared step."""
-    values, counts = histogram.centers, histogram.counts
+    values, counts = histogram.centers, histogram.without_zero()
     cut = np.maximum(low - values, 0) + np.maximum(values - high, 0)
     step = (high - low) / (_LEVELS - 1)
     inside = counts[cut == 0].sum()
@@ -267,7 +275,7 @@ def _squared_error(histogram: Histogram, low: float, high: float) -> float:
 
 def _divergence(histogram: Histogram, low: float, high: float) -> float:
     """Kullback-Leibler divergence of the values from their quantized selves."""
-    values, counts = histogram.centers, histogram.counts.astype(np.float64)
+    values, counts = histogram.centers, histogram.without_zero().astype(np.float64)
     inside = (values >= low) & (values <= high)
     if not inside.any():
         return np.inf

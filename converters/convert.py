@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import platform
 import re
 import tempfile
@@ -16,19 +17,23 @@ import keras
 
 from converters.artifact import TFLITE, Artifact, file_facts
 from converters.calibration import METHODS, Method
+from converters.clients import Labels, describe_for_clients, image_mode, target_fields
+from converters.data_check import check_range
 from converters.errors import ConversionError
 from converters.flatbuffer import describe, with_logits
 from converters.keras_model import check_model, float32_twin, load_model, model_end
-from converters.plan import Plan
+from converters.metadata import Metadata, write_metadata
+from converters.plan import CORRECTIONS, Plan
 from converters.process import Worker, heeding_interrupts
 from converters.progress import show_stages
-from converters.recipes import Recipe, get_recipe
-from converters.representative import write_samples
+from converters.recipes import Recipe, Tolerance, get_recipe
+from converters.representative import read_samples, write_samples
 from converters.rewrite import choose_rewrites
 from converters.runners import TFLiteRunner
-from converters.saved_model import export_saved_model
-from converters.worker import DONE
+from converters.saved_model import INPUT, output_names
+from converters.worker import DONE, MODEL, SAMPLES, export
 from keras_archs.choices import check_choice
+from keras_archs.modes import Mode
 
 _PACKAGES = ("keras-archs", "keras", "tensorflow", "ai-edge-litert")
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
@@ -37,13 +42,19 @@ Shape = tuple[int, int, int]
 Report = Callable[[str, int, int], None]
 
 
-def convert(
+def convert(  # noqa: PLR0913  each is a choice of the user's
     model_or_path: keras.Model | str | Path,
     recipe: str = "int8",
     *,
     representative_data: Any = None,
+    target: str | None = None,
     rewrite: str | Iterable[str] = "default",
     ranges: Method = "minmax",
+    corrections: Iterable[str] = (),
+    tolerance: Tolerance | None = None,
+    include_preprocessing: bool | str | Mode = False,
+    labels: Labels | None = None,
+    metadata: Metadata | None = None,
     input_shape: Shape | None = None,
     name: str | None = None,
     progress: bool | None = None,
@@ -54,12 +65,22 @@ def convert(
         model_or_path: A Functional or Sequential Keras 3 model with one image input, which is left as it
             is, or the path of a `.keras` or full-model `.h5` file.
         recipe: A name of `list_recipes`.
-        representative_data: Typical inputs (N, H, W, C), preprocessed as in training: an array, or an
-            iterable of batches, samples or (batch, labels) pairs. Only recipes that choose ranges use it.
+        representative_data: Typical inputs (N, H, W, C), an array, or an iterable of batches, samples or
+            (batch, labels) pairs: preprocessed as in training, or images 0..255 with
+            `include_preprocessing`. Only recipes that choose ranges use it.
+        target: A name of `list_targets`: settles the types of input and output and what else a client needs.
         rewrite: Which exact rewrites of the graph to apply: "default" for all that pay, "none", or names of
             `converters.rewrite.REWRITES`.
         ranges: How an integer recipe chooses the range of each activation: minmax, moving_average,
             percentile, mse or entropy.
+        corrections: What an integer recipe does against outliers and bias: some of equalization,
+            bias_absorption, bias_correction.
+        tolerance: Keep the fewest layers in float that bring an int8 model within it, measured on up to 32
+            of the representative samples.
+        include_preprocessing: Let the artifact take images 0..255 and normalise them itself: True for a
+            model of `keras_archs`, or a name of `keras_archs.modes.MODES`, or a `Mode` of your own.
+        labels: Names of the classes, in order; or locale to such names, with "" for the default.
+        metadata: TFLite metadata in place of what is written for a target that wants it, or with labels.
         input_shape: (H, W, C), for a model that leaves them open.
         name: What to call the artifact; the model's name by default.
         progress: Show the stages on stderr; by default when it is a terminal.
@@ -79,15 +100,40 @@ def convert(
             "an array (N, H, W, C) or an iterable of batches, preprocessed as in training."
         )
     check_choice("ranges", ranges, dict.fromkeys(METHODS))
+    for correction in (corrections := tuple(corrections)):
+        check_choice("correction", correction, dict.fromkeys(CORRECTIONS))
     rewrites = tuple(choose_rewrites(rewrite))
     model = load_model(model_or_path)
     shape = check_model(model, input_shape)
-    plan = Plan(row.name, shape, rewrites, ranges)
+    mode = image_mode(model, include_preprocessing, shape[2])
+    plan = Plan(
+        recipe=row.name,
+        input_shape=shape,
+        outputs=output_names(model),
+        rewrites=rewrites,
+        ranges=ranges,
+        corrections=corrections,
+        tolerance=_settled(tolerance, row),
+        image=asdict(mode) if mode else None,
+        **target_fields(target, row, mode),
+    )
+    described = describe_for_clients(model, plan, target, name or model.name, labels, metadata)
     exact = float32_twin(model)
     with show_stages(progress) as report, tempfile.TemporaryDirectory(prefix="converters-") as folder:
         files, facts = _make_files(exact, plan, representative_data, Path(folder), report)
-    record = _describe(name or model.name, exact, plan, files) | facts
+    if described is not None:
+        files[TFLITE] = write_metadata(files[TFLITE], described)
+    record = {"target": target, **_describe(name or model.name, exact, plan, facts, files), **facts}
     return Artifact(record, files)
+
+
+def _settled(tolerance: Tolerance | None, recipe: Recipe) -> Tolerance | None:
+    if tolerance is not None and recipe.activations != "int8":
+        raise ValueError(
+            f"tolerance={tolerance!r} keeps layers of an int8 model in float; recipe "
+            f"{recipe.name!r} has none."
+        )
+    return tolerance
 
 
 def _make_files(
@@ -99,33 +145,35 @@ def _make_files(
     if recipe.format == "saved_model" and keras.backend.backend() == "tensorflow":
         report("exporting", 0, 0)
         with heeding_interrupts():
-            _hand_over(model, recipe, shape, folder)
+            _hand_over(model, plan, folder)
     else:
         with Worker(folder) as worker:  # First, so that it imports TensorFlow during our stages.
             if recipe.needs_data:
                 report("reading representative data", 0, 0)
-                samples = write_samples(data, shape, folder / "samples.f32")
+                samples = write_samples(data, shape, folder / SAMPLES)
+                mode = Mode(**plan.image) if plan.image else None
+                check_range(model, read_samples(folder / SAMPLES, shape), mode)
             report("exporting", 0, 0)
             with heeding_interrupts():
-                _hand_over(model, recipe, shape, folder)
+                _hand_over(model, plan, folder)
             worker.run(asdict(plan), report)
         if recipe.format == "tflite":
             done = json.loads((folder / DONE).read_bytes())
     return _read_files(folder, recipe), {
-        "plan": asdict(plan),
+        "plan": json.loads(json.dumps(asdict(plan))),  # As it is when it is read again.
         "representative_data": asdict(samples) if samples else None,
         **done,
     }
 
 
-def _hand_over(model: keras.Model, recipe: Recipe, shape: Shape, folder: Path) -> None:
+def _hand_over(model: keras.Model, plan: Plan, folder: Path) -> None:
     """Write the model in a form that the worker reads."""
+    shape = plan.input_shape
     try:
         if keras.backend.backend() == "tensorflow":
-            batch = 1 if recipe.format == "tflite" else None
-            export_saved_model(model, shape, batch, folder / "saved_model")
+            export(model, plan, folder)
         else:
-            model.save(folder / "model.keras")
+            model.save(folder / MODEL)
     except OSError:
         raise
     except Exception as error:
@@ -144,7 +192,9 @@ def _read_files(folder: Path, recipe: Recipe) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def _describe(name: str, model: keras.Model, plan: Plan, files: dict[str, bytes]) -> dict[str, Any]:
+def _describe(
+    name: str, model: keras.Model, plan: Plan, facts: dict[str, Any], files: dict[str, bytes]
+) -> dict[str, Any]:
     """The record of the artifact; raises when its contents are not what the recipe says."""
     recipe, shape = get_recipe(plan.recipe), plan.input_shape
     record = {
@@ -156,21 +206,21 @@ def _describe(name: str, model: keras.Model, plan: Plan, files: dict[str, bytes]
         "files": file_facts(files),
     }
     if recipe.format == "tflite":
-        return record | _describe_tflite(recipe, files[TFLITE])
+        return record | _describe_tflite(recipe, plan, facts, files[TFLITE])
     outputs = [
-        {"name": f"output_{i}", "shape": list(tensor.shape), "dtype": "float32"}
-        for i, tensor in enumerate(model.outputs)
+        {"name": output, "shape": list(tensor.shape), "dtype": "float32"}
+        for output, tensor in zip(plan.outputs, model.outputs, strict=True)
     ]
     return record | {
-        "inputs": [{"name": "image", "shape": [None, *shape], "dtype": "float32"}],
+        "inputs": [{"name": INPUT, "shape": [None, *shape], "dtype": "float32"}],
         "outputs": outputs,
         "ends_in_softmax": len(outputs) == 1 and model_end(model).kind == "softmax",
     }
 
 
-def _describe_tflite(recipe: Recipe, content: bytes) -> dict[str, Any]:
+def _describe_tflite(recipe: Recipe, plan: Plan, facts: dict[str, Any], content: bytes) -> dict[str, Any]:
     contents = describe(content)
-    check_contents(recipe, contents)
+    check_contents(recipe, contents, _allowed_floats(plan, facts))
     runner = TFLiteRunner(content, num_threads=1).in_signature_order()
     return {
         "inputs": [_tensor(runner.input)],
@@ -181,12 +231,20 @@ def _describe_tflite(recipe: Recipe, content: bytes) -> dict[str, Any]:
     }
 
 
-def check_contents(recipe: Recipe, contents: dict[str, Any]) -> None:
+def _allowed_floats(plan: Plan, facts: dict[str, Any]) -> float:
+    """How many float tensors an integer model may hold: its ends, and what the tolerance asked for."""
+    if facts.get("float_layers"):
+        return math.inf
+    return [plan.input_type, plan.output_type].count("float32")
+
+
+def check_contents(recipe: Recipe, contents: dict[str, Any], allowed: float = 0) -> None:
     """Refuse what the recipe does not allow inside a TFLite model.
 
     Args:
         recipe: The row that the model was converted with.
         contents: What `flatbuffer.describe` says of it.
+        allowed: How many float tensors an integer model may hold.
 
     Raises:
         ConversionError: An operation needs more than TFLite's own, or an integer model holds a float.
@@ -194,7 +252,7 @@ def check_contents(recipe: Recipe, contents: dict[str, Any]) -> None:
     if foreign := [op for op in contents["ops"] if op.startswith("CUSTOM")]:
         raise ConversionError(f"recipe {recipe.name!r}: {foreign[0]} is not an operation of TFLite.")
     floats = sum(contents["tensors_by_dtype"].get(dtype, 0) for dtype in _FLOATS)
-    if recipe.activations == "int8" and floats:
+    if recipe.activations != "float32" and floats > allowed:
         raise ConversionError(
             f"recipe {recipe.name!r}: {floats} tensors stayed float, the first of them "
             f"{contents['float_tensors'][0]!r}."

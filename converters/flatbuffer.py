@@ -28,7 +28,7 @@ def describe(content: bytes) -> dict[str, Any]:
             dtype = type_names[tensor.Type()].lower()
             dtypes[dtype] += 1
             if "float" in dtype:
-                floats.append(tensor.Name().decode())
+                floats.append((tensor.Name() or b"").decode(errors="replace"))
         ops.update(codes[graph.Operators(i).OpcodeIndex()] for i in range(graph.OperatorsLength()))
     return {
         "tensors_by_dtype": dict(sorted(dtypes.items())),

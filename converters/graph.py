@@ -14,6 +14,7 @@ import numpy as np
 from converters.errors import ConversionError
 
 FILE_IDENTIFIER = b"TFL3"
+_ALIGNMENT = 16
 _DTYPES = {
     "FLOAT32": np.float32, "FLOAT16": np.float16, "FLOAT64": np.float64, "INT8": np.int8, "UINT8": np.uint8,
     "INT16": np.int16, "UINT16": np.uint16, "INT32": np.int32, "UINT32": np.uint32, "INT64": np.int64,
@@ -244,6 +245,23 @@ class Graph:
         return bytes(builder.Output())
 
 
+class _Buffer:
+    """A constant in the file, at a multiple of 16 bytes: the schema wants it, the generated code forgets."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        self.data = data
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802  the generated code's name
+        schema = schema_module()
+        builder.StartVector(1, len(self.data), _ALIGNMENT)
+        builder.head -= len(self.data)
+        builder.Bytes[builder.head : builder.head + len(self.data)] = self.data.tobytes()
+        data = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
+
+
 class _Writer:
     """Collects the buffers and operator codes that tensors and operations refer to by number."""
 
@@ -257,15 +275,12 @@ class _Writer:
     def _buffer(self, data: np.ndarray) -> int:
         known = self._shared.get(id(data))
         if known is None:
-            buffer = self._schema.BufferT()
-            buffer.data = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-            self.buffers.append(buffer)
+            self.buffers.append(_Buffer(np.ascontiguousarray(data).reshape(-1).view(np.uint8)))
             self._shared[id(data)] = known = (len(self.buffers) - 1, data)
         return known[0]
 
     def metadata(self, entry: Any, buffers: list[Any]) -> Any:
-        entry = copy.copy(entry)
-        data = buffers[entry.buffer].data
+        entry, data = copy.copy(entry), buffers[entry.buffer].data
         entry.buffer = self._buffer(data) if data is not None else 0
         return entry
 
@@ -391,7 +406,7 @@ def _read_tensor(raw: Any, buffers: list[Any]) -> Tensor:
         data = np.asarray(buffer.data)
         if dtype in _DTYPES:
             data = data.view(_DTYPES[dtype]).reshape(shape)
-    elif 0 in shape and raw.buffer:
+    elif 0 in shape and raw.buffer and dtype in _DTYPES:
         data = np.zeros(shape, _DTYPES[dtype])
     tensor = Tensor(_text(raw.name), shape, dtype, data, _raw=raw)
     quantization = raw.quantization

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from converters.calibration import Method
 from converters.io_types import IOType
+from converters.recipes import Tolerance
+
+CORRECTIONS = ("equalization", "bias_absorption", "bias_correction")
 
 
 @dataclass(frozen=True)
@@ -15,11 +19,12 @@ class Plan:
     Attributes:
         recipe: A name of `list_recipes`.
         input_shape: (H, W, C).
+        outputs: What the signature calls the results.
         rewrites: Names of `REWRITES`.
         ranges: How activation ranges are chosen.
-        equalize: Scale channels of neighbouring layers so that their ranges are alike.
-        correct_bias: Take the mean error of the rounded weights out of the biases.
-        absorb_bias: Move what every activation exceeds into the next layer's bias.
+        corrections: Some of CORRECTIONS.
+        tolerance: What the fewest layers are kept in float for.
+        image: The normalisation to take in, as the fields of a `Mode`.
         per_channel_dense: Let dense layers have a scale an output; micro-controllers have one in all.
         input_type: Of an integer model.
         output_type: Of an integer model.
@@ -27,11 +32,19 @@ class Plan:
 
     recipe: str
     input_shape: tuple[int, int, int]
+    outputs: tuple[str, ...]
     rewrites: tuple[str, ...] = ()
     ranges: Method = "minmax"
-    equalize: bool = False
-    correct_bias: bool = False
-    absorb_bias: bool = False
+    corrections: tuple[str, ...] = ()
+    tolerance: Tolerance | None = None
+    image: dict[str, Any] | None = None
     per_channel_dense: bool = True
     input_type: IOType = "int8"
     output_type: IOType = "int8"
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Plan:
+        """A plan that was written as JSON."""
+        lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
+        tolerance = Tolerance(**fields["tolerance"]) if fields["tolerance"] else None
+        return cls(**{**fields, **lists, "tolerance": tolerance})

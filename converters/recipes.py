@@ -32,7 +32,7 @@ class Recipe:
         summary: One line for tables and help texts.
         format: The file format of the artifact.
         weights: The type in which the weights are stored.
-        activations: The type in which the layers compute; int8 needs representative data.
+        activations: The type in which the layers compute; integers need representative data.
         tolerance: What `verify` enforces.
     """
 
@@ -40,18 +40,19 @@ class Recipe:
     summary: str
     format: Literal["tflite", "saved_model"]
     weights: Literal["float32", "float16", "int8"]
-    activations: Literal["float32", "int8"]
+    activations: Literal["float32", "int16", "int8"]
     tolerance: Tolerance
 
     @property
     def needs_data(self) -> bool:
         """Whether the recipe has to see typical inputs to choose its ranges."""
-        return self.activations == "int8"
+        return self.activations != "float32"
 
 
 _EXACT = Tolerance(max_relative_error=1e-4)
 _HALF = Tolerance(min_sqnr_db=50.0, min_agreement=0.99)
 _DYNAMIC = Tolerance(min_sqnr_db=25.0, min_agreement=0.97)
+_SIXTEEN_BIT = Tolerance(min_sqnr_db=25.0, min_agreement=0.98)
 _EIGHT_BIT = Tolerance(min_sqnr_db=20.0, min_agreement=0.97)
 
 _ROWS = (
@@ -61,6 +62,7 @@ _ROWS = (
         "dynamic_int8", "TFLite, large weights int8, float in and out", "tflite", "int8", "float32", _DYNAMIC
     ),
     Recipe("int8", "TFLite, full integer, int8 in and out", "tflite", "int8", "int8", _EIGHT_BIT),
+    Recipe("int16x8", "TFLite, weights int8, activations int16", "tflite", "int8", "int16", _SIXTEEN_BIT),
     Recipe("saved_model", "SavedModel, any batch size", "saved_model", "float32", "float32", _EXACT),
 )
 RECIPES: dict[str, Recipe] = {row.name: row for row in _ROWS}

@@ -30,10 +30,22 @@ class TFLiteRunner:
         self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
 
     def in_signature_order(self) -> TFLiteRunner:
-        """Sort the outputs as the Keras model has them; the file may list them in any order."""
+        """Sort the outputs as the Keras model has them; the file may list them in any order.
+
+        Raises:
+            ValueError: The model has several outputs, and no signature that says which is which.
+        """
+        if len(self.outputs) == 1:
+            return self
         details = self._interpreter.get_signature_runner("serving_default").get_output_details()
-        order = {tensor["index"]: int(key.rsplit("_", 1)[1]) for key, tensor in details.items()}
-        self.outputs.sort(key=lambda tensor: order[tensor["index"]])
+        try:
+            order = {tensor["index"]: int(key.rsplit("_", 1)[1]) for key, tensor in details.items()}
+            self.outputs.sort(key=lambda tensor: order[tensor["index"]])
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"The model's signature has the outputs {sorted(details)}; output_0, output_1 and so on are "
+                "accepted, one for each of the graph's."
+            ) from error
         return self
 
     def set_input(self, sample: np.ndarray) -> None:
@@ -116,6 +128,7 @@ class SavedModelRunner:
             # The variables are read here, so that the files are not needed afterwards.
             self._model = tf.saved_model.load(str(Path(folder, "saved_model")))
         self._serve = self._model.signatures["serve"]
+        (self._input,) = self._serve.structured_input_signature[1]
         self._sample = np.empty(0, np.float32)
 
     def set_input(self, sample: np.ndarray) -> None:
@@ -137,5 +150,7 @@ class SavedModelRunner:
         """
         import tensorflow as tf
 
-        outputs = self._serve(image=tf.constant(images))
+        outputs = self._serve(**{self._input: tf.constant(images)})
+        if len(outputs) == 1:  # It has a name that says what it is.
+            return [output.numpy() for output in outputs.values()]
         return [outputs[f"output_{i}"].numpy() for i in range(len(outputs))]

@@ -8,15 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from converters.bias_absorption import absorb_biases, center_channels
+from converters.bias_correction import correct_biases
+from converters.blame import Choice, choose_float_layers, in_words, layer_errors, sensitivity
 from converters.calibration import observe, set_ranges
+from converters.equalization import equalize
 from converters.graph import Graph
 from converters.io_types import set_input_type, set_output_type
 from converters.plan import Plan
 from converters.recipes import get_recipe
 from converters.rewrite import apply_rewrites
+from converters.rewrite.normalization_into_stem import normalization_into_stem
+from converters.saved_model import INPUT
 from converters.weights import halve_weights, quantize_weights
 
 Report = Callable[[str, int, int], None]
+
+# Each trial of mixed precision runs all of these, twice.
+_TRIAL_SAMPLES = 32
 
 
 def to_tflite(
@@ -36,19 +45,28 @@ def to_tflite(
     recipe = get_recipe(plan.recipe)
     graph = Graph(_float_model(saved_model, report))
     report("rewriting", 0, 0)
-    done = apply_rewrites(graph, ["float"], plan.rewrites)
-    if recipe.activations == "int8":
+    done: dict[str, Any] = {}
+    if plan.image is not None:
+        done["preprocessing"] = _take_in(graph, plan.image)
+    done["rewrites"] = apply_rewrites(graph, ["float"], plan.rewrites)
+    if recipe.activations != "float32":
         assert samples is not None
-        done |= apply_rewrites(graph, ["before int8"], plan.rewrites)
-        graph = Graph(_quantize(graph, plan, samples, report))
-        done |= apply_rewrites(graph, ["int8"], plan.rewrites)
-        set_input_type(graph, plan.input_type)
-        set_output_type(graph, plan.output_type)
+        if recipe.activations == "int8":
+            done["rewrites"] |= apply_rewrites(graph, ["before int8"], plan.rewrites)
+        quantizer = _Quantizer(graph, plan, samples, report)
+        graph = Graph(quantizer.content())
+        done |= quantizer.done
+        if recipe.activations == "int8":
+            done["rewrites"] |= apply_rewrites(graph, ["int8"], plan.rewrites)
+            set_input_type(graph, plan.input_type)
+            set_output_type(graph, plan.output_type)
     elif recipe.weights == "float16":
         halve_weights(graph)
     elif recipe.weights == "int8":
         quantize_weights(graph)
-    return graph.to_bytes(), {"rewrites": done}
+    inputs, outputs = graph.signature()
+    graph.rename_signature(dict.fromkeys(inputs, INPUT), _renamed(outputs, plan.outputs))
+    return graph.to_bytes(), done
 
 
 def _float_model(saved_model: Path, report: Report) -> bytes:
@@ -59,17 +77,102 @@ def _float_model(saved_model: Path, report: Report) -> bytes:
     return converter.convert()
 
 
-def _quantize(graph: Graph, plan: Plan, samples: np.ndarray, report: Report) -> bytes:
-    """The graph in int8, as TensorFlow's quantizer makes it from ranges of ours."""
-    import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
+def _take_in(graph: Graph, image: dict[str, Any]) -> str:
+    """Let the graph take images 0..255; returns where the arithmetic went."""
+    channels = graph.inputs[0].shape[3]
+    mean, deviation = (np.broadcast_to(image[key], (channels,)) for key in ("mean", "deviation"))
+    if not image["bgr"] and not mean.any() and np.all(deviation == 1):
+        return "none needed"
+    return normalization_into_stem(graph, mean, deviation, image["bgr"])
 
-    seen = observe(graph.to_bytes(), samples, plan.ranges, channels=False, report=report)
-    set_ranges(graph, seen, plan.ranges)
-    report("quantizing", 0, 0)
-    return mlir_quantize(
-        graph.to_bytes(),
-        input_data_type=tf.int8,
-        output_data_type=tf.int8,
-        disable_per_channel_for_dense_layers=not plan.per_channel_dense,
-    )
+
+def _renamed(outputs: dict[str, Any], names: tuple[str, ...]) -> dict[str, str]:
+    """Old to new names; TensorFlow's are output_0, output_1 and so on."""
+    return {name: names[int(name.rsplit("_", 1)[1])] for name in outputs}
+
+
+class _Quantizer:
+    """The way of a float graph to an integer one."""
+
+    def __init__(self, graph: Graph, plan: Plan, samples: np.ndarray, report: Report) -> None:
+        self.done: dict[str, Any] = {}
+        self._plan, self._samples, self._report = plan, samples, report
+        if {"equalization", "bias_absorption"} & set(plan.corrections):
+            self._equalize(graph)
+        correct = "bias_correction" in plan.corrections
+        seen = observe(graph.to_bytes(), samples, plan.ranges, channels=correct, report=report)
+        set_ranges(graph, seen, plan.ranges)
+        self._graph, self._ranged = graph, graph.to_bytes()
+        self._means = {name: what.channel_mean for name, what in seen.items() if what.channels is not None}
+        self._corrected = 0
+
+    def _equalize(self, graph: Graph) -> None:
+        seen = observe(graph.to_bytes(), self._samples, "minmax", channels=True, report=self._report)
+        ranges = {
+            name: (what.channel_low, what.channel_high)
+            for name, what in seen.items()
+            if what.channels is not None
+        }
+        if "bias_absorption" in self._plan.corrections:
+            self.done["absorbed"] = absorb_biases(graph, ranges)
+        if "equalization" in self._plan.corrections:
+            self.done["centered"] = center_channels(graph, ranges)
+            self.done["equalized"] = equalize(graph, ranges)
+
+    def content(self) -> bytes:
+        """The quantized model."""
+        plain = self._quantize(frozenset())
+        if self._plan.tolerance is not None:
+            choice = self._choose(plain)
+            self.done["float_layers"] = sorted(choice.nodes)
+            plain = choice.content
+        if "bias_correction" in self._plan.corrections:
+            self.done["corrected"] = self._corrected
+        return plain
+
+    def _choose(self, plain: bytes) -> Choice:
+        """Keep the fewest layers in float that meet the tolerance."""
+        assert self._plan.tolerance is not None
+        trial = np.array(self._samples[:_TRIAL_SAMPLES])
+        errors = layer_errors(self._ranged, plain, trial, self._report)
+        ranking = sensitivity(self._ranged, errors, trial, self._quantize, report=self._report)
+        tolerance = self._plan.tolerance
+        choice = choose_float_layers(
+            self._ranged, ranking, trial, self._quantize, tolerance, report=self._report
+        )
+        self.done["blame"] = in_words(errors, choice)
+        return choice
+
+    def _quantize(self, denied: frozenset[str]) -> bytes:
+        self._report("quantizing", 0, 0)
+        recipe = get_recipe(self._plan.recipe)
+        content = _to_int16(self._ranged) if recipe.activations == "int16" else self._to_int8(denied)
+        if "bias_correction" not in self._plan.corrections:
+            return content
+        graph = Graph(content)
+        self._corrected = correct_biases(graph, self._graph, self._means)
+        return graph.to_bytes()
+
+    def _to_int8(self, denied: frozenset[str]) -> bytes:
+        import tensorflow as tf
+        from tensorflow.lite.python.convert import mlir_quantize
+
+        return mlir_quantize(
+            self._ranged,
+            input_data_type=tf.int8,
+            output_data_type=tf.int8,
+            denylisted_nodes=set(denied) or None,
+            disable_per_channel_for_dense_layers=not self._plan.per_channel_dense,
+        )
+
+
+def _to_int16(ranged: bytes) -> bytes:
+    """Activations in 16 bits by TensorFlow's older quantizer, the only one that has them.
+
+    Its Python interface calibrates by itself; what is below it takes the ranges in the file.
+    """
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    int16, int64 = np.dtype(np.int16).num, np.dtype(np.int64).num
+    quantizer = Calibrator(ranged)._calibrator
+    return quantizer.QuantizeModel(int16, int16, False, int16, int64, False, False)

@@ -11,10 +11,12 @@ import keras
 import numpy as np
 
 from converters.artifact import Artifact, Latency
+from converters.data_check import normalised
 from converters.errors import VerificationError
 from converters.keras_model import call, check_model, float32_twin, load_model, model_end
 from converters.recipes import Tolerance, get_recipe
 from converters.representative import batches
+from keras_archs.modes import Mode
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def verify(
     Args:
         artifact: What `convert` made, or `Artifact.load` read.
         model: The Keras model, or the path of its file. In mixed precision, its float32 twin is run.
-        data: Images (N, H, W, C), preprocessed as in training; or an iterable of such batches.
+        data: Images (N, H, W, C), preprocessed as in training, or 0..255 for an artifact that normalises
+            them itself; or an iterable of such batches.
         labels: The true classes, integers of the shape of the top-1 classes, usually (N,).
 
     Returns:
@@ -127,11 +130,14 @@ def _run_both(
     shape = check_model(model, (height, width, channels))
     exact = float32_twin(model)
     end = model_end(exact)
+    raw = "preprocessing" in artifact.record  # The artifact normalises images itself.
+    mode = Mode(**artifact.record["plan"]["image"]) if raw else None
     # A SavedModel does not give access to its logits, so there the probabilities are compared.
     strip = end.kind == "softmax" and artifact.record["ends_in_softmax"] and "ops" in artifact.record
     expected, got = [], []
     for batch in batches(data, shape, "data"):
-        values = end.logits(batch) if strip else call(exact, batch)
+        image = batch if mode is None else normalised(batch, mode)
+        values = end.logits(image) if strip else call(exact, image)
         expected.append(np.asarray(keras.ops.convert_to_numpy(values), np.float64))
         got.append(np.asarray(artifact.logits(batch) if strip else artifact(batch), np.float64))
     ours, theirs = np.concatenate(expected), np.concatenate(got)

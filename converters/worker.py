@@ -15,7 +15,12 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+    from converters.plan import Plan
 
 MODEL = "model.keras"
 SAVED_MODEL = "saved_model"
@@ -78,10 +83,10 @@ def run(folder: Path, job: dict[str, Any], report: Any) -> None:
     from converters.representative import read_samples
     from converters.tflite import to_tflite
 
-    plan = Plan(**job)
+    plan = Plan.from_json(job)
     recipe, shape = get_recipe(plan.recipe), plan.input_shape
     if (folder / MODEL).exists():
-        _export(folder, shape, 1 if recipe.format == "tflite" else None, report)
+        _take_over(folder, plan, report)
     if recipe.format == "saved_model":
         return
     samples = read_samples(folder / SAMPLES, shape) if recipe.needs_data else None
@@ -90,15 +95,33 @@ def run(folder: Path, job: dict[str, Any], report: Any) -> None:
     (folder / DONE).write_text(json.dumps(done))
 
 
-def _export(folder: Path, shape: tuple[int, ...], batch: int | None, report: Any) -> None:
-    """Take over a model from a parent whose Keras does not run on TensorFlow."""
+def _take_over(folder: Path, plan: Plan, report: Any) -> None:
+    """Export a model of a parent whose Keras does not run on TensorFlow."""
     from converters.keras_model import check_model, float32_twin, load_model
-    from converters.saved_model import export_saved_model
 
     report("exporting", 0, 0)
     model = load_model(folder / MODEL)
-    image = check_model(model, (shape[0], shape[1], shape[2]))
-    export_saved_model(float32_twin(model), image, batch, folder / SAVED_MODEL)
+    check_model(model, plan.input_shape)
+    export(float32_twin(model), plan, folder)
+
+
+def export(model: keras.Model, plan: Plan, folder: Path) -> None:
+    """Write a model as the SavedModel that a plan needs.
+
+    Args:
+        model: Computing in float32, with Keras on TensorFlow.
+        plan: For its recipe, size and preprocessing.
+        folder: Takes `saved_model/`.
+    """
+    from converters.recipes import get_recipe
+    from converters.saved_model import Preprocessing, export_for_serving, export_saved_model
+    from keras_archs.modes import Mode
+
+    if get_recipe(plan.recipe).format == "tflite":
+        export_saved_model(model, plan.input_shape, 1, folder / SAVED_MODEL)
+        return
+    image = Preprocessing(Mode(**plan.image)) if plan.image else None
+    export_for_serving(model, plan.input_shape, folder / SAVED_MODEL, image)
 
 
 if __name__ == "__main__":

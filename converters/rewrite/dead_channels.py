@@ -64,7 +64,7 @@ def _path_to_reader(graph: Graph, first: Op) -> list[Op]:
         return []
     kernel, bias = op.constant(1), op.constant(2)
     plain = kernel is not None and bias is not None and kernel.dtype == np.float32
-    return [*chain, op] if plain and kernel.shape[3] == before.shape[3] else []
+    return [*chain, op] if plain and kernel is not None and kernel.shape[3] == before.shape[3] else []
 
 
 def _is_plain_depthwise(op: Op) -> bool:

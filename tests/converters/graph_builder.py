@@ -56,7 +56,8 @@ class Build:
         bias = self.rng.normal(0, 0.3, filters)
         weights[list(zeros)] = 0
         fields = options("Conv2DOptions", padding=padding(pad), strideH=stride, strideW=stride,
-                         dilationHFactor=1, dilationWFactor=1, fusedActivationFunction=activation(act))  # fmt: skip
+                         dilationHFactor=1, dilationWFactor=1,
+                         fusedActivationFunction=activation(act))  # fmt: skip
         inputs = [x, self._constant(weights), self._constant(bias)]
         return self._add("CONV_2D", inputs, (1, *self._window(x, kernel, stride, pad), filters), fields)
 

@@ -1,0 +1,77 @@
+"""Whether representative data looks like what the model was trained on: a wrong range ruins int8 silently."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from keras_archs.modes import Mode
+
+# 0..255 in place of -1..1 multiplies variances by 16,000, in place of ImageNet's mean and deviation by 3,400;
+# data of another kind, or of another contrast, stays far below.
+_MOST = 1000.0
+_SAMPLES = 8
+
+
+def check_range(model: keras.Model, samples: np.ndarray, mode: Mode | None) -> None:
+    """Compare what reaches the first batch norm with what it saw in training.
+
+    Args:
+        model: A functional model. One without a batch norm behind its first layers, or whose batch norm was
+            never trained, is not judged.
+        samples: Representative data (N, H, W, C).
+        mode: What the artifact will do to images 0..255; None for data that is preprocessed.
+
+    Raises:
+        ValueError: The variance is more than a thousand times greater or smaller than in training.
+    """
+    norm = _first_norm(model)
+    if norm is None:
+        return
+    expected = np.asarray(keras.ops.convert_to_numpy(norm.moving_variance))
+    if np.all(expected == 1):  # As it is initialised.
+        return
+    before = keras.Model(model.inputs[0], norm.input)
+    some = np.array(samples[:_SAMPLES])
+    if mode is not None:
+        some = normalised(some, mode)
+    seen = np.asarray(keras.ops.convert_to_numpy(before(some, training=False)))
+    axes = tuple(axis for axis in range(seen.ndim) if axis != norm.axis % seen.ndim)
+    alive = expected > 1e-8
+    if not alive.any():
+        return
+    ratio = float(np.median(seen.var(axis=axes)[alive] / expected[alive]))
+    if 1 / _MOST <= ratio <= _MOST:
+        return
+    low, high = float(samples[:_SAMPLES].min()), float(samples[:_SAMPLES].max())
+    size = f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / max(ratio, 1e-12):,.0f} of"
+    advice = "0..255 were given to a model of normalised images" if ratio > 1 else "it wants a wider range"
+    raise ValueError(
+        f"representative_data goes from {low:g} to {high:g}, which gives the first batch norm "
+        f"({norm.name!r}) {size} the variance it was trained with: most likely {advice}. Preprocess the "
+        "data as in training, or give include_preprocessing and images 0..255."
+    )
+
+
+def normalised(images: np.ndarray, mode: Mode) -> np.ndarray:
+    """Images 0..255 as a network takes them.
+
+    Args:
+        images: (N, H, W, C), RGB.
+        mode: The arithmetic.
+
+    Returns:
+        float32, the same shape.
+    """
+    ordered = images[..., ::-1] if mode.bgr else images
+    return (ordered - np.asarray(mode.mean, np.float32)) / np.asarray(mode.deviation, np.float32)
+
+
+def _first_norm(model: keras.Model) -> keras.layers.BatchNormalization | None:
+    """The batch norm nearest to the image, when nothing but a chain of layers lies between."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return layer if len(layer._inbound_nodes) == 1 else None
+        if len(layer._inbound_nodes) > 1 or isinstance(layer, keras.Model):
+            return None
+    return None

@@ -1,0 +1,79 @@
+"""Reading and writing graphs."""
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from graph_builder import Build, empty, random_graph, run
+
+from converters.graph import Graph, Tensor, constant
+
+
+@pytest.fixture(autouse=True)
+def clean_state():
+    """No Keras here."""
+
+
+def small():
+    build = Build((1, 6, 6, 3))
+    return build, build.finish(build.conv(build.conv(build.image, 5, act="RELU"), 4, (1, 1)))
+
+
+def test_constants_lie_at_multiples_of_16_bytes():
+    content = random_graph(3)
+    model = schema.Model.GetRootAs(content, 0)
+    buffers = [model.Buffers(i) for i in range(model.BuffersLength()) if model.Buffers(i).DataLength()]
+    assert len(buffers) > 3
+    whole = np.frombuffer(content, np.uint8)
+    for buffer in buffers:
+        start = buffer.DataAsNumpy().__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+        assert start % 16 == 0
+
+
+def test_the_model_runs_as_before_when_it_was_read_and_written():
+    _, content = small()
+    image = np.random.default_rng(0).normal(size=(1, 6, 6, 3)).astype(np.float32)
+    [[before]], [[after]] = run(content, image), run(Graph(content).to_bytes(), image)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_shared_constant_is_stored_once():
+    build = Build((1, 6, 6, 3))
+    weights = np.ones((4, 1, 1, 3), np.float32)
+    first, second = build.conv(build.image, 4, (1, 1)), build.conv(build.image, 4, (1, 1))
+    for op in build.graph.ops:
+        op.inputs[1] = constant(f"{op.output.name}/same", weights)
+        op.inputs[1].data = weights
+    model = schema.Model.GetRootAs(build.finish(first, second), 0)
+    sizes = [model.Buffers(i).DataLength() for i in range(model.BuffersLength())]
+    assert sizes.count(weights.nbytes) == 1
+
+
+def test_neighbours():
+    _, content = small()
+    graph = Graph(content)
+    first, second = graph.ops
+    assert graph.producer(first.output) is first
+    assert graph.producer(graph.inputs[0]) is None
+    assert graph.only_consumer(first.output) is second
+    assert graph.only_consumer(second.output) is None
+    graph.outputs.append(first.output)
+    assert graph.only_consumer(first.output) is None
+
+
+def test_dead_operations_go():
+    _, content = small()
+    graph = Graph(content)
+    graph.outputs = [graph.ops[0].output]
+    graph.remove_dead()
+    assert len(graph.ops) == 1
+
+
+def test_metadata_is_kept_and_replaced():
+    graph = empty()
+    graph.outputs = graph.inputs = [Tensor("x", (1,), "FLOAT32")]
+    graph.set_metadata("a", b"old")
+    graph.set_metadata("b", b"other")
+    graph.set_metadata("a", b"new")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(Graph(graph.to_bytes()).to_bytes(), 0))
+    found = {entry.name.decode(): bytes(model.buffers[entry.buffer].data) for entry in model.metadata}
+    assert found == {"a": b"new", "b": b"other"}

@@ -1,16 +1,22 @@
 """convert(InceptionV3, "int8") against TensorFlow's own TFLiteConverter: wall time and peak memory.
 
-Each run is a fresh process that builds the same model and converts it with the same images; the two
-kinds alternate. Memory is the proportional set size (PSS) summed over the process and its children,
-sampled every 20 ms: it counts a page that two processes share, such as TensorFlow's code, once, which
-is what the machine has to provide. Both sides pay for the sampling.
+Ours chooses its ranges by percentile and applies all rewrites; the plain converter takes minima and maxima,
+which is all it knows. Each run is a fresh process that builds the same model and converts it with the same
+images; the two kinds alternate. Memory is the proportional set size (PSS) summed over the process and its
+children, sampled every 20 ms: it counts a page that two processes share, such as TensorFlow's code, once,
+which is what the machine has to provide. Both sides pay for the sampling.
 
-    python benchmarks/convert_int8.py [--runs 3] [--images 16]
+    python benchmarks/convert_int8.py [--runs 3] [--images 64]
+    python benchmarks/convert_int8.py --growth 20
+
+The second one tells by how much the resident memory of one process grows that converts MobileNetV2, as many
+times, by itself: InceptionV3 would grow it in the same way and take a quarter of an hour.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import subprocess
 import sys
@@ -20,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-WALL_TARGET, MEMORY_TARGET = 1.3, 1.2
+WALL_TARGET, MEMORY_TARGET, GROWTH_TARGET_MB = 1.6, 1.5, 50
+GROWTH_IMAGES = 8
 
 
 def build(images: int) -> tuple:
@@ -50,7 +57,10 @@ def convert_here(images: int) -> int:
     import converters
 
     model, data = build(images)
-    return converters.convert(model, "int8", representative_data=data, progress=False).size_bytes
+    artifact = converters.convert(
+        model, "int8", representative_data=data, rewrite="default", ranges="percentile", progress=False
+    )
+    return artifact.size_bytes
 
 
 KINDS = {"plain": convert_plainly, "here": convert_here}
@@ -113,15 +123,52 @@ def measure(kind: str, images: int) -> tuple[float, float, int]:
     return seconds, memory.peak_mb, int(out.split()[-1])
 
 
+def grow(times: int) -> None:
+    """Convert a small network over and over in this process; fail when it grows by more than the target."""
+    import keras
+
+    import converters
+
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNetV2(weights=None)
+    data = np.random.default_rng(0).uniform(-1, 1, (GROWTH_IMAGES, 224, 224, 3)).astype(np.float32)
+    memory = [_resident_mb()]
+    for i in range(times):
+        converters.convert(
+            model, "int8", representative_data=data, rewrite="default", ranges="percentile", progress=False
+        )
+        memory.append(_resident_mb())
+        print(f"{i + 1:>3}: {memory[-1]:7.1f} MB", flush=True)
+    growth = memory[-1] - memory[0]
+    print(
+        f"{memory[0]:.1f} MB before, {memory[-1]:.1f} MB after {times} conversions of MobileNetV2: "
+        f"{growth:+.1f} MB (target {GROWTH_TARGET_MB}), {memory[-1] - memory[1]:+.1f} MB since the first"
+    )
+    if growth > GROWTH_TARGET_MB:
+        sys.exit("the target is missed")
+
+
+def _resident_mb() -> float:
+    gc.collect()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
 def main() -> None:
     """Print the medians and their ratios; fail when a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument(
+        "--growth", type=int, metavar="N", help="only tell what N conversions leave in memory"
+    )
     parser.add_argument("--run", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         print(KINDS[options.run](options.images))
+        return
+    if options.growth:
+        grow(options.growth)
         return
     results: dict[str, list[tuple[float, float, int]]] = {kind: [] for kind in KINDS}
     for _ in range(options.runs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ from converters.metadata import (
 )
 from converters.plan import Plan
 from converters.recipes import Recipe, get_recipe
+from converters.rewrite.roots_in_float import roots_in_float
 from converters.targets import get_target
 from keras_archs.choices import check_choice
 from keras_archs.modes import MODES, Mode
@@ -99,6 +100,12 @@ def target_fields(target: str | None, recipe: Recipe, mode: Mode | None) -> dict
         "output_type": row.output_type,
         "per_channel_dense": row.per_channel_dense,
     }
+
+
+def rewrites_for(target: str | None, rewrites: Iterable[str]) -> tuple[str, ...]:
+    """The rewrites without those that put float operations into what has to be integer throughout."""
+    integer = target is not None and "float32" not in get_target(target).activations
+    return tuple(name for name in rewrites if not (integer and name == roots_in_float.__name__))
 
 
 def describe_for_clients(

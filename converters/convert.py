@@ -17,18 +17,19 @@ import keras
 
 from converters.artifact import TFLITE, Artifact, file_facts
 from converters.calibration import METHODS, Method
-from converters.clients import Labels, describe_for_clients, image_mode, target_fields
+from converters.clients import Labels, describe_for_clients, image_mode, rewrites_for, target_fields
 from converters.data_check import check_range
 from converters.errors import ConversionError
 from converters.flatbuffer import describe, with_logits
 from converters.keras_model import check_model, float32_twin, load_model, model_end
 from converters.metadata import Metadata, write_metadata
 from converters.plan import CORRECTIONS, Plan
-from converters.process import Worker, heeding_interrupts
+from converters.process import Worker, heeding_interrupts, trim_heap
 from converters.progress import show_stages
 from converters.recipes import Recipe, Tolerance, get_recipe
 from converters.representative import read_samples, write_samples
 from converters.rewrite import choose_rewrites
+from converters.rewrite.roots_in_float import SUFFIX as IN_FLOAT
 from converters.runners import TFLiteRunner
 from converters.saved_model import INPUT, output_names
 from converters.worker import DONE, MODEL, SAMPLES, export
@@ -36,7 +37,6 @@ from keras_archs.choices import check_choice
 from keras_archs.modes import Mode
 
 _PACKAGES = ("keras-archs", "keras", "tensorflow", "ai-edge-litert")
-_FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 Shape = tuple[int, int, int]
 Report = Callable[[str, int, int], None]
@@ -102,7 +102,7 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
     check_choice("ranges", ranges, dict.fromkeys(METHODS))
     for correction in (corrections := tuple(corrections)):
         check_choice("correction", correction, dict.fromkeys(CORRECTIONS))
-    rewrites = tuple(choose_rewrites(rewrite))
+    rewrites = rewrites_for(target, choose_rewrites(rewrite))
     model = load_model(model_or_path)
     shape = check_model(model, input_shape)
     mode = image_mode(model, include_preprocessing, shape[2])
@@ -123,6 +123,7 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
         files, facts = _make_files(exact, plan, representative_data, Path(folder), report)
     if described is not None:
         files[TFLITE] = write_metadata(files[TFLITE], described)
+    trim_heap()
     record = {"target": target, **_describe(name or model.name, exact, plan, facts, files), **facts}
     return Artifact(record, files)
 
@@ -251,11 +252,10 @@ def check_contents(recipe: Recipe, contents: dict[str, Any], allowed: float = 0)
     """
     if foreign := [op for op in contents["ops"] if op.startswith("CUSTOM")]:
         raise ConversionError(f"recipe {recipe.name!r}: {foreign[0]} is not an operation of TFLite.")
-    floats = sum(contents["tensors_by_dtype"].get(dtype, 0) for dtype in _FLOATS)
-    if recipe.activations != "float32" and floats > allowed:
+    floats = [name for name in contents["float_tensors"] if not name.endswith(IN_FLOAT)]
+    if recipe.activations != "float32" and len(floats) > allowed:
         raise ConversionError(
-            f"recipe {recipe.name!r}: {floats} tensors stayed float, the first of them "
-            f"{contents['float_tensors'][0]!r}."
+            f"recipe {recipe.name!r}: {len(floats)} tensors stayed float, the first of them {floats[0]!r}."
         )
 
 

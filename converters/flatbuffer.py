@@ -16,7 +16,7 @@ def describe(content: bytes) -> dict[str, Any]:
         content: The flatbuffer.
 
     Returns:
-        tensors_by_dtype and ops, both name to number; float_tensors, the names of the first ten.
+        tensors_by_dtype and ops, both name to number; float_tensors, their names.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -33,7 +33,7 @@ def describe(content: bytes) -> dict[str, Any]:
     return {
         "tensors_by_dtype": dict(sorted(dtypes.items())),
         "ops": dict(sorted(ops.items())),
-        "float_tensors": floats[:10],
+        "float_tensors": floats,
     }
 
 

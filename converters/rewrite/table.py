@@ -13,10 +13,14 @@ from converters.rewrite.average_pool_as_depthwise import average_pool_as_depthwi
 from converters.rewrite.average_pool_behind_conv import average_pool_behind_conv
 from converters.rewrite.dead_channels import dead_channels
 from converters.rewrite.exact_border import exact_border
+from converters.rewrite.gather_as_slice import gather_as_slice
 from converters.rewrite.mirror_pad_as_concat import mirror_pad_as_concat
 from converters.rewrite.pad_into_max_pool import pad_into_max_pool
+from converters.rewrite.pow_as_roots import pow_as_roots
 from converters.rewrite.relu_as_quantize import relu_as_quantize
 from converters.rewrite.relu_into_add import relu_into_add
+from converters.rewrite.roots_in_float import roots_in_float
+from converters.rewrite.square_as_product import square_as_product
 from converters.rewrite.stem_as_space_to_depth import stem_as_space_to_depth
 from converters.rewrite.strided_pool_as_depthwise import strided_pool_as_depthwise
 from converters.rewrite.wide_concat_in_parts import wide_concat_in_parts
@@ -50,15 +54,19 @@ _ROWS = (
     Rewrite(affine_into_conv, "float", "conv(x) * a + b = conv'(x)"),
     Rewrite(dead_channels, "float", "conv(0 w + c) = conv'() + c"),
     Rewrite(pad_into_max_pool, "float", "max_pool(pad(relu(x))) = max_pool'(relu(x))"),
+    Rewrite(gather_as_slice, "float", "gather(x, [i, i + 1, ...]) = slice(x, i)"),
+    Rewrite(pow_as_roots, "float", "x ^ -0.75 = rsqrt(x) * sqrt(rsqrt(x))"),
     Rewrite(average_pool_behind_conv, "float", "conv1x1(mean(x)) = mean(conv1x1(x))"),
     Rewrite(average_pool_as_depthwise, "before int8", "mean(x) = depthwise(x) * size / count"),
     Rewrite(affine_as_depthwise, "before int8", "x * a + b = depthwise1x1(x)"),
     Rewrite(mirror_pad_as_concat, "before int8", "mirror_pad(x) = concat(x[1], x, x[-2])"),
+    Rewrite(square_as_product, "before int8", "x^2 = x * x, -x = x * -1"),
     Rewrite(wide_concat_in_parts, "before int8", "concat(a, b, ...) = concat(concat(a, ...), ...)"),
     Rewrite(stem_as_space_to_depth, "before int8", "conv7x7/2(x) = conv4x4(space_to_depth(x))"),
     Rewrite(relu_into_add, "int8", "relu(a + b) = add_relu(a, b)"),
     Rewrite(relu_as_quantize, "int8", "relu(x) = quantize(x) to a zero point of -128"),
     Rewrite(strided_pool_as_depthwise, "int8", "max_pool1x1/2(x) = depthwise1x1/2(x)"),
+    Rewrite(roots_in_float, "int8", "rsqrt(x) = quantize(rsqrt(dequantize(x)))"),
     Rewrite(exact_border, "int8", "1, 1.5, 2.25 in steps of 0.125"),
 )
 REWRITES: dict[str, Rewrite] = {row.name: row for row in _ROWS}

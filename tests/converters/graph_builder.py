@@ -105,6 +105,17 @@ class Build:
     def relu(self, x, kind="RELU"):
         return self._add(kind, [x], x.shape)
 
+    def gather(self, x, indices):
+        chosen = constant(f"i{self.count}", np.asarray(indices, np.int32))
+        fields = options("GatherOptions", axis=3)
+        return self._add("GATHER", [x, chosen], (*x.shape[:3], len(indices)), fields)
+
+    def powered(self, x, exponent):
+        """(x^2 + 1) ^ exponent, as local response normalisation has it, and its negative."""
+        square = self.with_constant("ADD", self._add("SQUARE", [x], x.shape), values=[1.0])
+        power = self._add("POW", [square, self._constant(exponent)], x.shape, options("PowOptions"))
+        return self._add("NEG", [power], x.shape)
+
     def finish(self, *outputs):
         self.graph.outputs = list(outputs)
         return self.graph.to_bytes()
@@ -136,7 +147,7 @@ def _random_op(build, rng, x, live):
         pad = "SAME"
     same = [y for y in live if y.shape == x.shape]
     image = [y for y in live if y.shape[:3] == x.shape[:3]]
-    choice = rng.integers(0, 13)
+    choice = rng.integers(0, 15)
     if choice <= 2:
         zeros = rng.choice(6, 2, replace=False) if rng.random() < 0.3 else ()
         return build.conv(x, int(rng.integers(6, 9)), kernel, stride, pad, act, zeros)
@@ -160,6 +171,11 @@ def _random_op(build, rng, x, live):
         return build.add(x, same[rng.integers(len(same))], act)
     if choice == 11:
         return build.concat([image[i] for i in rng.integers(0, len(image), rng.integers(2, 9))])
+    if choice == 12:
+        chosen = np.arange(2) if rng.random() < 0.7 else np.arange(2)[::-1]
+        return build.gather(x, chosen + rng.integers(0, x.shape[3] - 1)) if x.shape[3] > 2 else None
+    if choice == 13:
+        return build.powered(x, rng.choice([-0.75, -0.5, 0.5, 0.3]))
     if min(x.shape[1:3]) == 1:
         return None
     return build.mirror_pad(x, rng.integers(0, 2, (2, 2)), int(rng.integers(0, 2)))

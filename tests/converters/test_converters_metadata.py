@@ -477,6 +477,7 @@ def test_damage_anywhere_is_a_value_error_or_harmless():
         (lambda packed: packed.replace(b"M001", b"M002"), "format b'M002'"),
         (lambda packed: packed[:200], "damaged: .* in 200 bytes|do not fit into 200 bytes"),
         (lambda packed: struct.pack("<I", 1 << 31) + packed[4:], "it points to 2147483648"),
+        (lambda packed: packed.replace(b"\4\0\0\0Tiny", b"\4\1\1\0Tiny"), "65796 values at .* do not fit"),
         (lambda packed: packed.replace(b"Tiny", b"T\xff\xff\xff"), r"damaged: the text .* is not UTF-8"),
     ],
 )

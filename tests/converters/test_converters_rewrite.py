@@ -29,7 +29,8 @@ def assert_equal(before, after, relative=1e-5):
     for old, new in zip(run(before, *images(graph)), run(after, *images(graph)), strict=True):
         for a, b in zip(old, new, strict=True):
             assert a.shape == b.shape
-            assert np.abs(a - b).max() <= relative * max(np.ptp(a), np.abs(a).max(), 1e-3)
+            # Values on the way are of size 1: what is far smaller than they has their rounding.
+            assert np.abs(a - b).max() <= relative * max(np.ptp(a), np.abs(a).max(), 1e-2)
 
 
 def rewritten(content, *names):
@@ -60,11 +61,11 @@ class TestProperties:
             assert_equal(before, after)
         assert set(applied) == set(FLOAT)
 
-    def test_a_second_time_changes_nothing(self):
-        for seed in range(20):
-            once, _ = rewritten(random_graph(seed), *FLOAT)
-            again, counts = rewritten(once, *FLOAT)
-            assert again == once, counts
+    @pytest.mark.parametrize("name", FLOAT)
+    def test_a_second_time_changes_nothing(self, name):
+        for seed in range(30):
+            once, _ = rewritten(random_graph(seed), name)
+            assert rewritten(once, name) == (once, {})
 
     def test_graphs_survive_reading_and_writing(self):
         for seed in range(20):
@@ -248,6 +249,31 @@ class TestInt8:
         assert counts == {"strided_pool_as_depthwise": 1}
         assert (partitions(before), partitions(after)) == (0, 1)
         assert steps_apart(before, after) == 0
+
+    def test_roots_go_to_float_with_the_constant_below_them(self):
+        build = Build((1, 4, 4, 8))
+        total = build.with_constant("ADD", build.image, values=[1e-3])
+        root = build._add("RSQRT", [total], total.shape)
+        after = build.add(root, root)
+        quantized(build.image, 0.05, -128)
+        quantized(total, 0.05, -128)
+        quantized(root, 0.13, -128)
+        quantized(after, 0.26, -128)
+        epsilon = quantized(build.graph.ops[0].inputs[1], 1e-3 / 255, -128)
+        epsilon.data = np.array([127], np.int8)
+        for op in build.graph.ops:
+            op.version = 2
+        before = build.finish(after)
+        content, counts = rewritten(before, "roots_in_float")
+        assert counts == {"roots_in_float": 1}
+        assert partitions(content) == 1
+        kinds = [op.kind for op in Graph(content).ops]
+        assert kinds == ["DEQUANTIZE", "ADD", "RSQRT", "QUANTIZE", "ADD"]
+        codes = np.arange(-128, 0, dtype=np.int8).reshape(build.image.shape)
+        [[got]] = run(content, codes)
+        wanted = 1 / np.sqrt((codes + 128.0) * 0.05 + 1e-3)
+        expected = np.clip(np.round(wanted / 0.13), 0, 255) * 2
+        assert np.abs((got + 128.0) * 2 - expected).max() <= 2
 
     def test_border_factors_become_exact(self):
         build = Build((1, 5, 5, 4))

@@ -12,12 +12,14 @@ range whose quantized distribution is nearest to the original (Kullback-Leibler;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from converters.errors import ConversionError
 from converters.graph import Graph
 from keras_archs.choices import check_choice
 
@@ -56,16 +58,20 @@ class Histogram:
             high: The greatest.
         """
         if not self.width:
-            # Room for half as much again, so that a few doublings suffice for all data.
-            span = (high - low) or max(abs(low), 1e-6)
-            self.low, self.width = low, 1.5 * span / _BINS
+            # A power of two, and no finer than float32 is: then the bins are exact, before a doubling and after.
+            finest = max(abs(low), abs(high), 1e-30) * 2**-22
+            self.width = 2.0 ** math.ceil(math.log2(max((high - low) / _BINS, finest)))
+            self.low = math.floor(low / self.width) * self.width
         while low < self.low:
             self._double(downwards=True)
         while high >= self.low + self.width * _BINS:
             self._double(downwards=False)
-        steps = (values.reshape(-1) - np.float32(self.low)) * np.float32(1 / self.width)
-        indices = np.clip(steps, 0, _BINS - 1).astype(np.int32)
-        self.counts += np.bincount(indices, minlength=_BINS)
+        self.counts += np.bincount(self._bins(values.reshape(-1)), minlength=_BINS)
+
+    def _bins(self, values: np.ndarray) -> np.ndarray:
+        """The bin of each float32 value."""
+        steps = (values - np.float32(self.low)) * np.float32(1 / self.width)
+        return np.clip(steps, 0, _BINS - 1).astype(np.int32)
 
     def _double(self, downwards: bool) -> None:
         pairs = self.counts.reshape(-1, 2).sum(axis=1)
@@ -80,9 +86,9 @@ class Histogram:
     def without_zero(self) -> np.ndarray:
         """The counts, with the bin of 0 as its neighbour: a ReLU's zeros, which any range holds exactly."""
         counts = self.counts.copy()
-        zero = int(-self.low / self.width)
-        if 0 <= zero < _BINS - 1:
-            counts[zero] = min(counts[zero], counts[zero + 1])
+        if self.low <= 0 < self.low + self.width * _BINS:
+            zero = int(self._bins(np.float32([0]))[0])
+            counts[zero] = min(counts[zero], counts[min(zero + 1, _BINS - 1)])
         return counts
 
     @property
@@ -143,6 +149,9 @@ def observe(
 
     Returns:
         Tensor name to what was seen.
+
+    Raises:
+        ConversionError: A value is infinite or not a number: no range holds it.
     """
     names, interpreter = _with_all_outputs(content)
     indices = [tensor["index"] for tensor in interpreter.get_output_details()]
@@ -154,7 +163,11 @@ def observe(
         interpreter.invoke()
         for name, index in zip(names, indices, strict=True):
             # A view of the interpreter's memory: valid until the next sample.
-            _look(seen[name], interpreter.tensor(index)(), method, channels)
+            if not _look(seen[name], interpreter.tensor(index)(), method, channels):
+                raise ConversionError(
+                    f"{name!r} becomes NaN or infinite for sample {i} of representative_data: no integer "
+                    "stands for that."
+                )
     return seen
 
 
@@ -179,8 +192,11 @@ def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _look(seen: Statistics, values: np.ndarray, method: Method, channels: bool) -> None:
+def _look(seen: Statistics, values: np.ndarray, method: Method, channels: bool) -> bool:
+    """Take a sample's values in; returns False, and takes nothing in, if one is not finite."""
     low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return False
     seen.low, seen.high = min(seen.low, low), max(seen.high, high)
     before = seen.average or (low, high)
     seen.average = (
@@ -196,6 +212,7 @@ def _look(seen: Statistics, values: np.ndarray, method: Method, channels: bool) 
         total = now[2] if seen.channels is None else old[2] + now[2]
         seen.channels = np.stack([np.minimum(old[0], now[0]), np.maximum(old[1], now[1]), total])
         seen.summed += len(flat)
+    return True
 
 
 def set_ranges(graph: Graph, seen: dict[str, Statistics], method: Method) -> None:

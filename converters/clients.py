@@ -39,10 +39,16 @@ def image_mode(model: keras.Model, include: bool | str | Mode, channels: int) ->
         The arithmetic; None when the artifact is to take preprocessed images.
 
     Raises:
+        TypeError: This is no mode.
         ValueError: There is no such mode, or it does not fit.
     """
     if include is False:
         return None
+    if include is not True and not isinstance(include, (str, Mode)):
+        raise TypeError(
+            f"include_preprocessing={include!r} is not accepted: True, False, the name of a mode "
+            f"({', '.join(MODES)}) or a keras_archs.modes.Mode is."
+        )
     if isinstance(include, str):
         check_choice("include_preprocessing", include, MODES)
     mode = (
@@ -54,6 +60,8 @@ def image_mode(model: keras.Model, include: bool | str | Mode, channels: int) ->
                 f"include_preprocessing: {field}={getattr(mode, field)} is for {len(getattr(mode, field))} "
                 f"channels; the image has {channels}."
             )
+    if not all(mode.deviation):
+        raise ValueError(f"include_preprocessing: deviation={mode.deviation} divides by zero.")
     return mode
 
 

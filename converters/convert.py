@@ -50,7 +50,7 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
     target: str | None = None,
     rewrite: str | Iterable[str] = "default",
     ranges: Method = "minmax",
-    corrections: Iterable[str] = (),
+    corrections: str | Iterable[str] = (),
     tolerance: Tolerance | None = None,
     include_preprocessing: bool | str | Mode = False,
     labels: Labels | None = None,
@@ -100,7 +100,8 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
             "an array (N, H, W, C) or an iterable of batches, preprocessed as in training."
         )
     check_choice("ranges", ranges, dict.fromkeys(METHODS))
-    for correction in (corrections := tuple(corrections)):
+    corrections = (corrections,) if isinstance(corrections, str) else tuple(corrections)
+    for correction in corrections:
         check_choice("correction", correction, dict.fromkeys(CORRECTIONS))
     rewrites = rewrites_for(target, choose_rewrites(rewrite))
     model = load_model(model_or_path)
@@ -129,6 +130,8 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
 
 
 def _settled(tolerance: Tolerance | None, recipe: Recipe) -> Tolerance | None:
+    if tolerance is not None and not isinstance(tolerance, Tolerance):
+        raise TypeError(f"tolerance={tolerance!r} is not accepted: a converters.Tolerance is.")
     if tolerance is not None and recipe.activations != "int8":
         raise ValueError(
             f"tolerance={tolerance!r} keeps layers of an int8 model in float; recipe "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from converters.pixels import normalised
 from keras_archs.modes import Mode
 
 # 0..255 in place of -1..1 multiplies variances by 16,000, in place of ImageNet's mean and deviation by 3,400;
@@ -16,6 +17,8 @@ _SAMPLES = 8
 def check_range(model: keras.Model, samples: np.ndarray, mode: Mode | None) -> None:
     """Compare what reaches the first batch norm with what it saw in training.
 
+    Images 0..255 are also looked at themselves.
+
     Args:
         model: A functional model. One without a batch norm behind its first layers, or whose batch norm was
             never trained, is not judged.
@@ -23,8 +26,15 @@ def check_range(model: keras.Model, samples: np.ndarray, mode: Mode | None) -> N
         mode: What the artifact will do to images 0..255; None for data that is preprocessed.
 
     Raises:
-        ValueError: The variance is more than a thousand times greater or smaller than in training.
+        ValueError: The variance is more than a thousand times greater or smaller than in training, or the
+            samples are not images 0..255 where they are to be.
     """
+    low, high = float(samples.min()), float(samples.max())
+    if mode is not None and (low < -1 or high > 256 or high <= 1):  # Rounding may go a little beyond.
+        raise ValueError(
+            f"representative_data goes from {low:g} to {high:g}, but with include_preprocessing it has to be "
+            "images 0..255, which the artifact normalises itself."
+        )
     norm = _first_norm(model)
     if norm is None:
         return
@@ -43,7 +53,6 @@ def check_range(model: keras.Model, samples: np.ndarray, mode: Mode | None) -> N
     ratio = float(np.median(seen.var(axis=axes)[alive] / expected[alive]))
     if 1 / _MOST <= ratio <= _MOST:
         return
-    low, high = float(samples[:_SAMPLES].min()), float(samples[:_SAMPLES].max())
     size = f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / max(ratio, 1e-12):,.0f} of"
     advice = "0..255 were given to a model of normalised images" if ratio > 1 else "it wants a wider range"
     raise ValueError(
@@ -51,20 +60,6 @@ def check_range(model: keras.Model, samples: np.ndarray, mode: Mode | None) -> N
         f"({norm.name!r}) {size} the variance it was trained with: most likely {advice}. Preprocess the "
         "data as in training, or give include_preprocessing and images 0..255."
     )
-
-
-def normalised(images: np.ndarray, mode: Mode) -> np.ndarray:
-    """Images 0..255 as a network takes them.
-
-    Args:
-        images: (N, H, W, C), RGB.
-        mode: The arithmetic.
-
-    Returns:
-        float32, the same shape.
-    """
-    ordered = images[..., ::-1] if mode.bgr else images
-    return (ordered - np.asarray(mode.mean, np.float32)) / np.asarray(mode.deviation, np.float32)
 
 
 def _first_norm(model: keras.Model) -> keras.layers.BatchNormalization | None:

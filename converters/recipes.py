@@ -34,14 +34,16 @@ class Recipe:
         weights: The type in which the weights are stored.
         activations: The type in which the layers compute; integers need representative data.
         tolerance: What `verify` enforces.
+        dynamic: Whether float activations are quantized as they come, to multiply integers.
     """
 
     name: str
     summary: str
     format: Literal["tflite", "saved_model"]
-    weights: Literal["float32", "float16", "int8"]
+    weights: Literal["float32", "float16", "int8", "int4"]
     activations: Literal["float32", "int16", "int8"]
     tolerance: Tolerance
+    dynamic: bool = False
 
     @property
     def needs_data(self) -> bool:
@@ -55,16 +57,22 @@ _DYNAMIC = Tolerance(min_sqnr_db=25.0, min_agreement=0.97)
 _SIXTEEN_BIT = Tolerance(min_sqnr_db=25.0, min_agreement=0.98)
 _EIGHT_BIT = Tolerance(min_sqnr_db=20.0, min_agreement=0.97)
 
+_STORED = Tolerance(min_sqnr_db=30.0, min_agreement=0.98)
+_ROUGH = Tolerance(min_sqnr_db=8.0, min_agreement=0.8)
+
 _ROWS = (
     Recipe("float32", "TFLite, weights and activations float32", "tflite", "float32", "float32", _EXACT),
     Recipe("float16", "TFLite, weights float16: half the size", "tflite", "float16", "float32", _HALF),
     Recipe(
-        "dynamic_int8", "TFLite, large weights int8, float in and out", "tflite", "int8", "float32", _DYNAMIC
+        "dynamic_int8", "TFLite, large weights int8, float in and out", "tflite", "int8", "float32", _DYNAMIC,
+        dynamic=True,
     ),
+    Recipe("weights_int8", "TFLite, weights stored int8, float compute", "tflite", "int8", "float32", _STORED),
+    Recipe("weights_int4", "TFLite, weights stored int4, small, slow", "tflite", "int4", "float32", _ROUGH),
     Recipe("int8", "TFLite, full integer, int8 in and out", "tflite", "int8", "int8", _EIGHT_BIT),
     Recipe("int16x8", "TFLite, weights int8, activations int16", "tflite", "int8", "int16", _SIXTEEN_BIT),
     Recipe("saved_model", "SavedModel, any batch size", "saved_model", "float32", "float32", _EXACT),
-)
+)  # fmt: skip
 RECIPES: dict[str, Recipe] = {row.name: row for row in _ROWS}
 
 

@@ -20,12 +20,13 @@ from converters.recipes import get_recipe
 from converters.rewrite import apply_rewrites
 from converters.rewrite.normalization_into_stem import normalization_into_stem
 from converters.saved_model import INPUT
-from converters.weights import halve_weights, quantize_weights
+from converters.weights import halve_weights, quantize_weights, store_weights
 
 Report = Callable[[str, int, int], None]
 
 # Each trial of mixed precision runs all of these, twice.
 _TRIAL_SAMPLES = 32
+_PIXELS = (0.0, 255.0)
 
 
 def to_tflite(
@@ -62,8 +63,10 @@ def to_tflite(
             set_output_type(graph, plan.output_type)
     elif recipe.weights == "float16":
         halve_weights(graph)
-    elif recipe.weights == "int8":
+    elif recipe.dynamic:
         quantize_weights(graph)
+    elif recipe.weights != "float32":
+        store_weights(graph, 4 if recipe.weights == "int4" else 8)
     inputs, outputs = graph.signature()
     graph.rename_signature(dict.fromkeys(inputs, INPUT), _renamed(outputs, plan.outputs))
     return graph.to_bytes(), done
@@ -102,6 +105,12 @@ class _Quantizer:
         correct = "bias_correction" in plan.corrections
         seen = observe(graph.to_bytes(), samples, plan.ranges, channels=correct, report=report)
         set_ranges(graph, seen, plan.ranges)
+        if plan.image is not None:
+            # Clients feed bytes as they are: a step of the input has to be a step of the pixel.
+            graph.inputs[0].range = (0.0, 255.0)
+        if plan.image is not None:
+            # Clients write the bytes of their pixels: a step is one of theirs, whatever the samples reach.
+            graph.inputs[0].range = _PIXELS
         self._graph, self._ranged = graph, graph.to_bytes()
         self._means = {name: what.channel_mean for name, what in seen.items() if what.channels is not None}
         self._corrected = 0

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 from converters.artifact import Artifact, Latency
-from converters.data_check import normalised
 from converters.errors import VerificationError
 from converters.keras_model import call, check_model, float32_twin, load_model, model_end
+from converters.pixels import normalised
 from converters.recipes import Tolerance, get_recipe
 from converters.representative import batches
 from keras_archs.modes import Mode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from converters.graph import Graph, Op, Quantization, Tensor, constant, options
@@ -72,6 +74,36 @@ def quantize_weights(graph: Graph) -> int:
     return len(stored)
 
 
+def store_weights(graph: Graph, bits: Literal[4, 8]) -> int:
+    """Store the large weights as integers that a DEQUANTIZE brings back: the model computes in float.
+
+    Args:
+        graph: A float graph; changed in place.
+        bits: Of an integer. Depthwise kernels, which are small and lose most, have 8 in any case.
+
+    Returns:
+        How many weights were stored anew.
+    """
+    stored: dict[Tensor, Tensor] = {}
+    for op in graph.of_kind(*_HYBRID):
+        kernel = op.inputs[1]
+        if kernel is None or kernel.data is None or kernel.dtype != "FLOAT32":
+            continue
+        if kernel.data.size < _LEAST_ELEMENTS:
+            continue
+        if kernel not in stored:
+            axis = _HYBRID[op.kind][1]
+            small = bits == 4 and op.kind != "DEPTHWISE_CONV_2D"
+            integers = to_int4(kernel, axis) if small else to_int8(kernel, axis)
+            stored[kernel] = Tensor(kernel.name, kernel.shape, "FLOAT32")
+            integers.name = f"{kernel.name}/{integers.dtype.lower()}"
+            version = 6 if small else 5  # Since which DEQUANTIZE has a scale a channel, and 4 bits.
+            read = Op("DEQUANTIZE", [integers], [stored[kernel]], options("DequantizeOptions"), version)
+            graph.ops.insert(0, read)
+        op.inputs[1] = stored[kernel]
+    return len(stored)
+
+
 def to_int8(kernel: Tensor, axis: int) -> Tensor:
     """Weights as integers from -127 to 127.
 
@@ -82,12 +114,34 @@ def to_int8(kernel: Tensor, axis: int) -> Tensor:
     Returns:
         An int8 constant of the same name with one scale a channel.
     """
+    integers, quantization = _rounded(kernel, axis, 127)
+    return constant(kernel.name, integers, quantization)
+
+
+def to_int4(kernel: Tensor, axis: int) -> Tensor:
+    """Weights as integers from -7 to 7, two in a byte.
+
+    Args:
+        kernel: A float constant.
+        axis: The dimension of the output channels.
+
+    Returns:
+        An int4 constant of the same name with one scale a channel.
+    """
+    integers, quantization = _rounded(kernel, axis, 7)
+    flat = integers.reshape(-1)
+    pairs = np.append(flat, np.zeros(flat.size % 2, np.int8)).reshape(-1, 2) & 15
+    packed = (pairs[:, 0] | (pairs[:, 1] << 4)).astype(np.uint8)
+    return Tensor(kernel.name, kernel.shape, "INT4", packed, quantization)
+
+
+def _rounded(kernel: Tensor, axis: int, most: int) -> tuple[np.ndarray, Quantization]:
     assert kernel.data is not None
     others = tuple(i for i in range(kernel.data.ndim) if i != axis)
-    scale = np.abs(kernel.data).max(axis=others) / np.float32(127)
+    scale = np.abs(kernel.data).max(axis=others) / np.float32(most)
     scale = np.where(scale > 0, scale, np.float32(1)).astype(np.float32)
     shape = [-1 if i == axis else 1 for i in range(kernel.data.ndim)]
     steps = kernel.data / scale.reshape(shape)
     whole = np.copysign(np.floor(np.abs(steps) + np.float32(0.5)), steps)
     quantization = Quantization(scale, np.zeros(len(scale), np.int64), axis)
-    return constant(kernel.name, np.clip(whole, -127, 127).astype(np.int8), quantization)
+    return np.clip(whole, -most, most).astype(np.int8), quantization

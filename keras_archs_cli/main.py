@@ -1,4 +1,4 @@
-"""keras-archs: list, show, recipes, train, resume, evaluate, lr-find, export, quickstart."""
+"""keras-archs: list, show, recipes, train, resume, evaluate, lr-find, export, inspect, quickstart."""
 
 import json
 import sys
@@ -191,26 +191,73 @@ def recipes(
 
 
 @app.command()
-def export(
+def export(  # noqa: PLR0913  each is an option
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished `keras-archs train`.")],
     recipe: Annotated[
         list[str] | None,
-        typer.Option(help="float32, float16, dynamic_int8, int8 or saved_model; repeat it for several. "
-                          "[default: int8]"),
+        typer.Option(help="float32, float16, dynamic_int8, weights_int8, weights_int4, int8, int16x8 or "
+                          "saved_model; repeat it for several. [default: int8]"),
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every recipe side by side, and artifacts/report.html to look at.")
+    ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Where it is to run: mobile, android_npu, edgetpu, micro, gpu_delegate, "
+                          "coreml_delegate or browser. Settles types of input and output, labels, metadata."),
+    ] = None,
+    raw_images: Annotated[
+        bool, typer.Option("--raw-images", help="Take images 0..255; the normalisation goes into the model.")
+    ] = False,
+    ranges: Annotated[
+        str, typer.Option(help="Ranges of int8: minmax, moving_average, percentile, mse or entropy.")
+    ] = "minmax",
+    correction: Annotated[
+        list[str] | None,
+        typer.Option(help="equalization, bias_absorption or bias_correction; repeat it for several."),
+    ] = None,
+    rewrite: Annotated[
+        list[str] | None, typer.Option(help="none, or the only graph rewrites to apply. [default: all]")
+    ] = None,
+    min_sqnr: Annotated[
+        float | None,
+        typer.Option(metavar="DB", help="Keep the fewest layers of int8 in float that reach this, in dB."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Convert the model of a run, and verify each artifact against it on the test images."""
     import_keras()
+    from converters import Tolerance
     from keras_archs.training import Run
-    from keras_archs_cli.pipeline import ARTIFACTS, export_run, results_table
+    from keras_archs_cli.exporting import compare_run
+    from keras_archs_cli.pipeline import ARTIFACTS, Choices, export_run, results_table
 
-    reports = export_run(Run.open(run_dir), recipe or ["int8"])
+    if all_:
+        if recipe or target or raw_images or correction or rewrite or min_sqnr or ranges != "minmax":
+            raise typer.BadParameter("takes no other option but --json.", param_hint="--all")
+        compare_run(run_dir, as_json=as_json)
+        return
+    tolerance = None if min_sqnr is None else Tolerance(min_sqnr_db=min_sqnr)
+    chosen = "default" if not rewrite else "none" if rewrite == ["none"] else tuple(rewrite)
+    choices = Choices(target, chosen, ranges, tuple(correction or ()), tolerance)  # type: ignore[arg-type]
+    reports = export_run(Run.open(run_dir), recipe or ["int8"], choices, raw_images)
     if as_json:
         print(json.dumps([report.to_dict() for report in reports], indent=2))
     else:
         Console().print(results_table(reports))
         print(f"Artifacts: {run_dir / ARTIFACTS}")
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Any .tflite file; it is checked, and not run.")],
+    as_json: AsJson = False,
+) -> None:
+    """Explain a TFLite file: ends, operations, delegates, memory, metadata, labels."""
+    import_keras()
+    from keras_archs_cli.exporting import inspect_file
+
+    inspect_file(file, as_json)
 
 
 @app.command()

@@ -18,5 +18,5 @@ def test_unknown_recipe_names_the_nearest():
 
 
 def test_recipes_of_the_issue():
-    names = ["float32", "float16", "dynamic_int8", "int8", "int16x8", "saved_model"]
+    names = "float32 float16 dynamic_int8 weights_int8 weights_int4 int8 int16x8 saved_model".split()
     assert converters.list_recipes() == names

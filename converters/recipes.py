@@ -67,7 +67,7 @@ _ROWS = (
         "dynamic_int8", "TFLite, large weights int8, float in and out", "tflite", "int8", "float32", _DYNAMIC,
         dynamic=True,
     ),
-    Recipe("weights_int8", "TFLite, weights stored int8, float compute", "tflite", "int8", "float32", _STORED),
+    Recipe("weights_int8", "TFLite, weights int8, float compute", "tflite", "int8", "float32", _STORED),
     Recipe("weights_int4", "TFLite, weights stored int4, small, slow", "tflite", "int4", "float32", _ROUGH),
     Recipe("int8", "TFLite, full integer, int8 in and out", "tflite", "int8", "int8", _EIGHT_BIT),
     Recipe("int16x8", "TFLite, weights int8, activations int16", "tflite", "int8", "int16", _SIXTEEN_BIT),

@@ -3,11 +3,13 @@
 The quantizer of TensorFlow takes the least and the greatest value that ever occurred; one outlier
 in a million then costs all other values their precision. The methods here:
 
-* minmax: the same, for comparison and as the default. * moving_average: of each sample's least and
-greatest value (Jacob et al. 2018, section 3.1, arXiv 1712.05877). * percentile: what holds all but
-a small share of the values (McKinstry et al. 2018, arXiv 1809.04191). * mse: the range with the
-least expected squared error (Nagel et al. 2021, section 3.1, arXiv 2106.08295). * entropy: the
-range whose quantized distribution is nearest to the original (Kullback-Leibler; Migacz 2017).
+* minmax: the same, for comparison and as the default.
+* moving_average: of the least and greatest value of 32 samples at a time (Jacob et al. 2018, section 3.1,
+  arXiv 1712.05877).
+* percentile: what holds all but a small share of the values (McKinstry et al. 2018, arXiv 1809.04191).
+* mse: the range with the least expected squared error (Nagel et al. 2021, section 3.1, arXiv 2106.08295).
+* entropy: the range whose quantized distribution is nearest to the original (Kullback-Leibler;
+  Migacz 2017).
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ METHODS: tuple[Method, ...] = ("minmax", "moving_average", "percentile", "mse", 
 Range = tuple[float, float]
 Report = Callable[[str, int, int], None]
 
-PERCENTILE = 99.99
+PERCENTILE = 99.999
 _SMOOTHING = 0.95
+_GROUP = 32  # The paper averages the extremes of training batches; those of single images are far narrower.
 _BINS = 2048
 _LEVELS = 256
 _SHRINKS = np.linspace(0.02, 1.0, 99)
@@ -58,7 +61,7 @@ class Histogram:
             high: The greatest.
         """
         if not self.width:
-            # A power of two, and no finer than float32 is: then the bins are exact, before a doubling and after.
+            # A power of two, no finer than float32 is: bins are exact, before a doubling and after.
             finest = max(abs(low), abs(high), 1e-30) * 2**-22
             self.width = 2.0 ** math.ceil(math.log2(max((high - low) / _BINS, finest)))
             self.low = math.floor(low / self.width) * self.width
@@ -87,7 +90,7 @@ class Histogram:
         """The counts, with the bin of 0 as its neighbour: a ReLU's zeros, which any range holds exactly."""
         counts = self.counts.copy()
         if self.low <= 0 < self.low + self.width * _BINS:
-            zero = int(self._bins(np.float32([0]))[0])
+            zero = int(self._bins(np.zeros(1, np.float32))[0])
             counts[zero] = min(counts[zero], counts[min(zero + 1, _BINS - 1)])
         return counts
 
@@ -104,9 +107,10 @@ class Statistics:
     Attributes:
         low: Least value.
         high: Greatest value.
-        average: Moving averages of the least and the greatest value of a sample.
+        average: Moving averages of the least and the greatest value of 32 samples.
         histogram: Of all values, where the method needs it.
         channels: Least, greatest and summed values of each channel, (3, C), and how many were summed.
+        group: Least and greatest value of the samples since the last average.
     """
 
     low: float = np.inf
@@ -115,6 +119,16 @@ class Statistics:
     histogram: Histogram = field(default_factory=Histogram)
     channels: np.ndarray | None = None
     summed: int = 0
+    group: Range | None = None
+
+    def close_group(self) -> None:
+        """Let the samples since the last time count in the averages."""
+        assert self.group is not None
+        before = self.average or self.group
+        low, high = (
+            _SMOOTHING * old + (1 - _SMOOTHING) * new for old, new in zip(before, self.group, strict=True)
+        )
+        self.average, self.group = (low, high), None
 
     @property
     def channel_low(self) -> np.ndarray:
@@ -168,6 +182,9 @@ def observe(
                     f"{name!r} becomes NaN or infinite for sample {i} of representative_data: no integer "
                     "stands for that."
                 )
+        if i % _GROUP == _GROUP - 1 or i == len(samples) - 1:
+            for what in seen.values():
+                what.close_group()
     return seen
 
 
@@ -198,11 +215,8 @@ def _look(seen: Statistics, values: np.ndarray, method: Method, channels: bool) 
     if not (np.isfinite(low) and np.isfinite(high)):
         return False
     seen.low, seen.high = min(seen.low, low), max(seen.high, high)
-    before = seen.average or (low, high)
-    seen.average = (
-        _SMOOTHING * before[0] + (1 - _SMOOTHING) * low,
-        _SMOOTHING * before[1] + (1 - _SMOOTHING) * high,
-    )
+    before = seen.group or (low, high)
+    seen.group = min(before[0], low), max(before[1], high)
     if method in ("percentile", "mse", "entropy"):
         seen.histogram.add(values, low, high)
     if channels and values.ndim:
@@ -230,6 +244,10 @@ def set_ranges(graph: Graph, seen: dict[str, Statistics], method: Method) -> Non
     """
     check_choice("ranges", method, dict.fromkeys(METHODS))
     whole = {*graph.inputs, *graph.outputs}
+    for output in graph.outputs:
+        maker = graph.producer(output)
+        if maker is not None and maker.kind in ("SOFTMAX", "LOGISTIC"):
+            whole.update(maker.inputs)
     for tensor in graph.tensors():
         if tensor.name in seen and not tensor.is_constant:
             tensor.range = choose_range(seen[tensor.name], "minmax" if tensor in whole else method)

@@ -101,6 +101,10 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
         )
     check_choice("ranges", ranges, dict.fromkeys(METHODS))
     corrections = (corrections,) if isinstance(corrections, str) else tuple(corrections)
+    if row.activations == "int16" and "bias_correction" in corrections:
+        raise ValueError(
+            f"corrections={corrections!r}: bias_correction is for int8; biases of int16x8 have 64 bits."
+        )
     for correction in corrections:
         check_choice("correction", correction, dict.fromkeys(CORRECTIONS))
     rewrites = rewrites_for(target, choose_rewrites(rewrite))

@@ -106,9 +106,6 @@ class _Quantizer:
         seen = observe(graph.to_bytes(), samples, plan.ranges, channels=correct, report=report)
         set_ranges(graph, seen, plan.ranges)
         if plan.image is not None:
-            # Clients feed bytes as they are: a step of the input has to be a step of the pixel.
-            graph.inputs[0].range = (0.0, 255.0)
-        if plan.image is not None:
             # Clients write the bytes of their pixels: a step is one of theirs, whatever the samples reach.
             graph.inputs[0].range = _PIXELS
         self._graph, self._ranged = graph, graph.to_bytes()

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from converters.compare import Candidate, Comparison, compare, nbytes
+from converters.comparison import Candidate, Comparison, compare, nbytes
 from converters.delegates import DELEGATES
 from converters.inspection import explain
 from converters.metadata import Metadata, TensorMetadata, read_metadata
@@ -35,7 +35,7 @@ def compare_run(run_dir: Path, recipes: Iterable[Candidate] | None = None, as_js
     Args:
         run_dir: Folder of a finished run. What meets its recipe's tolerance goes to `artifacts/<label>/`, the
             report to `artifacts/report.html` and `artifacts/report.json`.
-        recipes: As for `converters.compare.compare`; by default every recipe.
+        recipes: As for `converters.compare`; by default every recipe.
         as_json: Print the report as JSON instead of a table.
 
     Raises:

@@ -1,9 +1,9 @@
 """The normalisation of the image, and the order of its colours, inside the first convolution.
 
 W (x - m) / d + b = (W / d) x + (b - sum W m / d), and reversed colours are reversed columns of W:
-exact where no window reaches into padding. Padding is zero after the normalisation, so before it it
-is the mean m: one number for all colours can be padded with, several cannot. Then a 1x1 convolution
-in front does the arithmetic.
+exact where no window reaches into padding. Padding is zero after the normalisation, which before it
+is the mean m: several numbers cannot be padded with, and one only by PADV2, which XNNPACK does not
+take. So where the stem pads, a 1x1 convolution in front does the arithmetic.
 """
 
 from __future__ import annotations

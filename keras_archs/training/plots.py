@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_archs.pages import calm_axes
 from keras_archs.training.atomic import written_whole
 from keras_archs.training.history import best_epoch
 
@@ -106,7 +107,7 @@ def _draw_panel(axes: Any, history: Mapping[str, Sequence[float]], name: str) ->
             axes.plot(epochs, history[f"{prefix}top5"], "--", color=color, linewidth=1, label=label)
     axes.set(xlabel="epoch", title=name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _calm(axes)
+    calm_axes(axes)
     if name == "loss" and np.all(np.concatenate([history["loss"], history["val_loss"]]) > 0):
         # The validation loss of the first epochs can be a hundred times that of the last ones.
         _use_decades(axes)
@@ -141,7 +142,7 @@ def plot_rates(
     low, start = smooth.min(), smooth[0]
     room = max(start - low, 1e-3 * abs(start), 1e-9)
     axes.set_ylim(low - 0.25 * room, start + 0.5 * room)
-    _calm(axes)
+    calm_axes(axes)
     axes.legend(frameon=False)
     return _saved(figure, path)
 
@@ -224,13 +225,6 @@ def _write_counts(axes: Any, counts: np.ndarray, shares: np.ndarray) -> None:
         color = "white" if shares[row, column] > 0.5 else color
         weight = "bold" if is_mistake else "normal"
         axes.text(column, row, str(count), ha="center", va="center", color=color, weight=weight, fontsize=9)
-
-
-def _calm(axes: Any) -> None:
-    """Pale lines behind the data, no box around it."""
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _use_decades(axes: Any) -> None:

@@ -1,10 +1,9 @@
 """write_report: what a finished run shows, as pictures, as a table, and as one page for a browser."""
 
-import base64
 import csv
 import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, fields
 from html import escape
 from io import BytesIO
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_archs.pages import STYLE, html_row, html_table, inline_figure, inline_png
 from keras_archs.training.atomic import written_whole
 from keras_archs.training.config import SECTIONS, TrainConfig, differences
 from keras_archs.training.data import DataSplits
@@ -37,70 +37,6 @@ MOST_ROWS = 20  # of the worst classes, and of the best ones
 MOST_CONFUSIONS = 10
 MOST_MISTAKES = 24
 THUMBNAIL = 64  # pixels
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c1f26; --muted: #646b78; --line: #e2e5ea; --paper: #fff;
-  --card: #f5f6f8; --bar: #8fb0dc; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8ec; --muted: #9aa1ad; --line: #30343c; --paper: #15171b; --card: #1e2126;
-    --bar: #41659a; }
-  .drawn, .key i { filter: invert(1) hue-rotate(180deg); mix-blend-mode: screen; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 64rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums; }
-h1 { margin: 0; font-size: 1.7rem; line-height: 1.2; overflow-wrap: anywhere; }
-h2 { margin: 2.5rem 0 .75rem; font-size: 1.2rem; }
-p { margin: .25rem 0 .75rem; }
-.facts + p { margin-top: 1rem; }
-.muted, figcaption, th, dt { color: var(--muted); }
-.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(10.5rem, 45%), 1fr)); gap: .75rem;
-  margin: 1.25rem 0 0; }
-.facts div { padding: .75rem .9rem; border-radius: .5rem; background: var(--card); }
-dt, .facts small { font-size: .85rem; }
-dd { margin: 0; font-size: 1.35rem; font-weight: 600; line-height: 1.3; }
-.facts small { display: block; font-size: .8rem; font-weight: 400; color: var(--muted); }
-.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: .5rem; }
-.curves img { width: 100%; max-width: 30rem; }
-.key span { margin-right: 1.25rem; white-space: nowrap; }
-.key i { display: inline-block; width: 1.4rem; margin-right: .4rem; vertical-align: middle; }
-.pair { display: flex; flex-wrap: wrap; gap: 1rem 2rem; align-items: flex-start; }
-.pair > * { flex: 1 1 20rem; min-width: 0; }
-.wide { overflow-x: auto; }
-.wide img { display: block; max-width: 100%; height: auto; }
-table { border-collapse: collapse; width: 100%; }
-th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; }
-th { font-weight: 500; font-size: .85rem; white-space: nowrap; }
-.n { text-align: right; white-space: nowrap; }
-.bar { min-width: 3rem; margin-top: .4rem; background: var(--card); }
-.bar, .bar i { height: .7rem; border-radius: .15rem; print-color-adjust: exact; }
-.bar i { display: block; background: var(--bar); }
-td:has(.bar) { width: 30%; }
-.gap td { padding: .6rem 0; color: var(--muted); text-align: center; }
-.mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr));
-  gap: 1rem .75rem; }
-.mistakes figure { margin: 0; font-size: .85rem; line-height: 1.35; overflow-wrap: anywhere; }
-.mistakes img { display: block; width: 6rem; height: 6rem; margin-bottom: .3rem; border-radius: .3rem;
-  image-rendering: pixelated; }
-code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere; }
-td:first-child > code { white-space: nowrap; }
-summary { cursor: pointer; padding: .5rem 0; }
-@media (max-width: 30rem) {
-  th, td { padding-right: .5rem; }
-}
-@media print {
-  :root { --ink: #000; --muted: #444; --line: #ccc; --paper: #fff; --card: #f3f3f3; --bar: #8fb0dc; }
-  body { max-width: none; padding: 0; font-size: .8rem; }
-  .drawn, .key i { filter: none; mix-blend-mode: normal; }
-  .facts div, figure, img, tr { break-inside: avoid; }
-  h2, p { break-after: avoid; }
-  .curves { grid-template-columns: repeat(3, 1fr); }
-  details::details-content { content-visibility: visible; block-size: auto; }
-  .wide { overflow: visible; }
-  .wide img { min-width: 0; }
-}
-"""
 
 
 def write_report(
@@ -226,7 +162,7 @@ def _curves(history: dict[str, list[float]]) -> str:
         f'<span><i style="border-top: 3px {line} {color}"></i>{text}</span>' for color, line, text in lines
     )
     pictures = [
-        f'<img class="drawn" src="{_picture(plot_curve(history, name))}" alt="{name} by epoch">'
+        f'<img class="drawn" src="{inline_figure(plot_curve(history, name))}" alt="{name} by epoch">'
         for name in curve_panels(history)
     ]
     return (
@@ -240,8 +176,8 @@ def _matrix(figure: "Figure", saved: Path) -> str:
     width = round(72 * figure.get_size_inches()[0])
     return (
         f'<div class="wide" style="flex: 1 1 {width}px"><img class="drawn" style="width: {width}px; '
-        f'min-width: {0.7 * width:.0f}px" src="{_data_uri(saved.read_bytes())}" alt="Confusion matrix: a row '
-        'is a true class, a column a predicted one"></div>\n'
+        f'min-width: {0.7 * width:.0f}px" src="{inline_png(saved.read_bytes())}" alt="Confusion matrix: a '
+        'row is a true class, a column a predicted one"></div>\n'
     )
 
 
@@ -251,13 +187,13 @@ def _confusions(evaluation: Evaluation, drawn: str) -> str:
     shown = pairs[:MOST_CONFUSIONS]
     totals = {row.name: row.images for row in evaluation.per_class()}
     rows = [
-        _row(
+        html_row(
             [escape(pair.true), escape(pair.predicted)],
             [f"{pair.images:,}", f"{pair.images / totals[pair.true]:.1%}"],
         )
         for pair in shown
     ]
-    table = _table(["true class", "taken for", "#images", "#of class"], rows)
+    table = html_table(["true class", "taken for", "#images", "#of class"], rows)
     if not pairs:
         table = f"<p>No {evaluation.split} image is taken for another class.</p>"
     elif len(pairs) > len(shown):
@@ -281,7 +217,7 @@ def _classes(evaluation: Evaluation) -> str:
         listed = ", ".join(missing[:MOST_ROWS]) + (", …" if len(missing) > MOST_ROWS else "")
         notes.append(f"No {evaluation.split} images of {_count(len(missing), 'class')}: {listed}.")
     about = "".join(f"<p>{escape(note)}</p>\n" for note in notes)
-    return f"<h2>Classes</h2>\n{about}" + _table(
+    return f"<h2>Classes</h2>\n{about}" + html_table(
         ["class", "", "#recall", "#precision", "#F1", "#images"], rows
     )
 
@@ -289,7 +225,7 @@ def _classes(evaluation: Evaluation) -> str:
 def _class_row(score: ClassScore) -> str:
     bar = f'<div class="bar"><i style="width: {score.recall:.1%}"></i></div>'
     shares = [_percent(share) for share in (score.recall, score.precision, score.f1)]
-    return _row([escape(score.name), bar], [*shares, f"{score.images:,}"])
+    return html_row([escape(score.name), bar], [*shares, f"{score.images:,}"])
 
 
 def _mistakes(evaluation: Evaluation, images: DataSplits | None) -> str:
@@ -318,12 +254,12 @@ def _mistake(mistake: Mistake, split: str, images: DataSplits | None) -> str:
 def _config(config: TrainConfig) -> str:
     """What is not as usual, then everything."""
     changed = [
-        _row([f"<code>{name}</code>", f"<code>{_value(new)}</code>", f"<code>{_value(old)}</code>"])
+        html_row([f"<code>{name}</code>", f"<code>{_value(new)}</code>", f"<code>{_value(old)}</code>"])
         for name, (old, new) in differences(TrainConfig(), config).items()
     ]
     values = config.to_dict()
     everything = [
-        _row(
+        html_row(
             [
                 f"<code>{section}.{field.name}</code>",
                 f"<code>{_value(values[section][field.name])}</code>",
@@ -333,10 +269,10 @@ def _config(config: TrainConfig) -> str:
         for section, kind in SECTIONS.items()
         for field in fields(kind)
     ]
-    special = _table(["field", "value", "default"], changed) if changed else "<p>All defaults.</p>"
+    special = html_table(["field", "value", "default"], changed) if changed else "<p>All defaults.</p>"
     return (
         f"<h2>Configuration</h2>\n{special}\n<details>\n<summary>All fields</summary>\n"
-        f"{_table(['field', 'value', 'meaning'], everything)}\n</details>"
+        f"{html_table(['field', 'value', 'meaning'], everything)}\n</details>"
     )
 
 
@@ -349,28 +285,6 @@ def _versions() -> str:
     )
 
 
-def _table(heads: Sequence[str], rows: Iterable[str]) -> str:
-    """A table; a head that begins with # stands above numbers."""
-    cells = "".join(
-        f'<th class="n">{head[1:]}</th>' if head.startswith("#") else f"<th>{head}</th>" for head in heads
-    )
-    return f'<div class="wide"><table>\n<tr>{cells}</tr>\n' + "\n".join(rows) + "\n</table></div>"
-
-
-def _row(texts: Iterable[str], numbers: Iterable[str] = ()) -> str:
-    """A row of a table, of HTML; numbers stand to the right."""
-    left = [f"<td>{text}</td>" for text in texts]
-    right = [f'<td class="n">{number}</td>' for number in numbers]
-    return f"<tr>{''.join([*left, *right])}</tr>"
-
-
-def _picture(figure: "Figure") -> str:
-    """A figure as a data URI."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png")
-    return _data_uri(buffer.getvalue())
-
-
 def _thumbnail(images: DataSplits, split: str, index: int) -> str:
     """What the model saw of an image, small, as a data URI."""
     from PIL import Image
@@ -380,11 +294,7 @@ def _thumbnail(images: DataSplits, split: str, index: int) -> str:
     finer = Image.Resampling.LANCZOS if config.eval_size > THUMBNAIL else Image.Resampling.NEAREST
     buffer = BytesIO()
     Image.fromarray(pixels).resize((THUMBNAIL, THUMBNAIL), finer).save(buffer, format="PNG")
-    return _data_uri(buffer.getvalue())
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+    return inline_png(buffer.getvalue())
 
 
 def _value(value: Any) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from graph_builder import Build, run
 
+from converters import calibration
 from converters.calibration import (
     METHODS,
     Histogram,
@@ -13,7 +14,7 @@ from converters.calibration import (
     set_ranges,
 )
 from converters.errors import ConversionError
-from converters.graph import Graph
+from converters.graph import Graph, options
 
 BINS = 2048
 
@@ -106,20 +107,20 @@ class TestHistogram:
         assert counted(values).without_zero().max() < 100
 
     def test_without_a_zero_among_them_all_count(self):
-        histogram = counted(np.repeat([0.001, 5.0], [500, 1]))
+        histogram = counted(np.repeat([1.0, 5.0], [500, 1]))
         np.testing.assert_array_equal(histogram.without_zero(), histogram.counts)
 
 
 class TestChoosing:
     def test_minmax_and_moving_average_are_what_was_seen(self):
-        seen = Statistics(-2.0, 8.0, (-1.5, 6.0))
+        seen = Statistics(-2.0, 8.0, average=(-1.5, 6.0))
         assert choose_range(seen, "minmax") == (-2.0, 8.0)
         assert choose_range(seen, "moving_average") == (-1.5, 6.0)
 
     @pytest.mark.parametrize(
         ("method", "least", "most"),
-        # A standard normal's percentile of 99.99 is 3.72; its greatest of a million is near 5.
-        [("percentile", 3.6, 3.85), ("mse", 4, 6), ("entropy", 3, 6)],
+        # A standard normal's percentile of 99.999 is 4.26; its greatest of a million is near 5.
+        [("percentile", 4.1, 4.5), ("mse", 3.5, 7.5), ("entropy", 3, 6)],
     )
     def test_an_outlier_in_a_million_is_cut_off(self, method, least, most):
         seen = statistics(normal(500_000), normal(500_000, 1), [20.0])
@@ -207,12 +208,13 @@ class TestObserving:
             np.testing.assert_allclose(got.channel_mean, expected.mean(channels), rtol=1e-5, atol=1e-6)
             assert got.histogram.counts.sum() == expected.size
 
-    def test_moving_average_gives_each_next_sample_a_twentieth(self, net):
+    def test_moving_average_gives_the_next_samples_a_twentieth(self, net, monkeypatch):
+        monkeypatch.setattr(calibration, "_GROUP", 2)
         content, images = net
         seen = observe(content, images, "moving_average", False, silent)
         for name, values in all_values(content, images).items():
-            low, high = values[0].min(), values[0].max()
-            for value in values[1:]:
+            low, high = values[:2].min(), values[:2].max()
+            for value in (values[2:4], values[4:]):
                 low, high = 0.95 * low + 0.05 * value.min(), 0.95 * high + 0.05 * value.max()
             np.testing.assert_allclose(seen[name].average, (low, high), rtol=1e-5)
 
@@ -256,17 +258,19 @@ class TestObserving:
         images = np.full((2, 2, 2, 1), 0.001 if np.isfinite(factor) else number, np.float32)
         images[1] = number
         sample = 1 if np.isfinite(factor) else 0
-        with pytest.raises(ConversionError, match=f"'{bad.name}' becomes NaN or infinite for sample {sample}"):
+        with pytest.raises(
+            ConversionError, match=f"'{bad.name}' becomes NaN or infinite for sample {sample}"
+        ):
             observe(content, images, "mse", False, silent)
 
 
 class TestSetting:
     @pytest.mark.parametrize("method", METHODS)
     def test_image_and_result_keep_all_that_occurred(self, method):
-        build = Build((1, 16, 16, 1))
+        build = Build((1, 64, 64, 1))
         content = build.finish(build.conv(build.conv(build.image, 4, (1, 1), act="RELU"), 2, (1, 1)))
-        images = np.random.default_rng(0).normal(size=(50, 16, 16, 1)).astype(np.float32)
-        images[3, 2, 2] = 50  # One pixel in 12,800.
+        images = np.random.default_rng(0).normal(size=(40, 64, 64, 1)).astype(np.float32)
+        images[3, 2, 2] = 50  # One pixel in 163,840.
         graph, seen = Graph(content), observe(content, images, method, False, silent)
         set_ranges(graph, seen, method)
         whole = {*graph.inputs, *graph.outputs}
@@ -279,6 +283,32 @@ class TestSetting:
             else:
                 assert tensor.range == choose_range(seen[tensor.name], method)
                 assert tensor.range[1] < seen[tensor.name].high or method in ("minmax", "mse")
+
+    def test_what_a_softmax_reads_keeps_all_that_occurred(self):
+        build = Build((1, 1, 1, 4))
+        logits = build.conv(build.image, 4, (1, 1))
+        end = build._add("SOFTMAX", [logits], logits.shape, options("SoftmaxOptions", beta=1.0))
+        graph = Graph(build.finish(end))
+        images = np.random.default_rng(0).normal(size=(40, 1, 1, 4)).astype(np.float32)
+        images[3] *= 50
+        seen = observe(graph.to_bytes(), images, "moving_average", False, silent)
+        set_ranges(graph, seen, "moving_average")
+        (tensor,) = graph.ops[-1].inputs
+        assert tensor.range == (seen[tensor.name].low, seen[tensor.name].high)
+
+    def test_the_logits_in_front_of_a_softmax_keep_all_that_occurred(self):
+        build = Build((1, 56, 56, 1))
+        logits = build.conv(build.image, 4, (1, 1))
+        fields = options("SoftmaxOptions", beta=1.0)
+        content = build.finish(build._add("SOFTMAX", [logits], logits.shape, fields))
+        images = np.random.default_rng(0).normal(size=(50, 56, 56, 1)).astype(np.float32)
+        images[3, 2, 2] = 50
+        graph, seen = Graph(content), observe(content, images, "percentile", False, silent)
+        set_ranges(graph, seen, "percentile")
+        what = seen[logits.name]
+        kept = next(tensor for tensor in graph.tensors() if tensor.name == logits.name)
+        assert kept.range == (min(what.low, 0), max(what.high, 0))
+        assert choose_range(what, "percentile") != kept.range
 
     def test_an_unknown_method_is_named_with_the_nearest(self, net):
         with pytest.raises(ValueError, match=r"ranges='entropie' is not accepted. Did you mean 'entropy'"):

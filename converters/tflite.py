@@ -16,7 +16,7 @@ from converters.equalization import equalize
 from converters.graph import Graph
 from converters.io_types import set_input_type, set_output_type
 from converters.plan import Plan
-from converters.recipes import get_recipe
+from converters.recipes import Recipe, get_recipe
 from converters.rewrite import apply_rewrites
 from converters.rewrite.normalization_into_stem import normalization_into_stem
 from converters.saved_model import INPUT
@@ -58,18 +58,26 @@ def to_tflite(
         graph = Graph(quantizer.content())
         done |= quantizer.done
         if recipe.activations == "int8":
-            done["rewrites"] |= apply_rewrites(graph, ["int8"], plan.rewrites)
+            done["rewrites"] |= apply_rewrites(graph, ["last"], plan.rewrites)
             set_input_type(graph, plan.input_type)
             set_output_type(graph, plan.output_type)
-    elif recipe.weights == "float16":
+    else:
+        done["rewrites"] |= apply_rewrites(graph, ["last"], plan.rewrites)
+    if recipe.activations == "float32":
+        _store(graph, recipe)
+    inputs, outputs = graph.signature()
+    graph.rename_signature(dict.fromkeys(inputs, INPUT), _renamed(outputs, plan.outputs))
+    return graph.to_bytes(), done
+
+
+def _store(graph: Graph, recipe: Recipe) -> None:
+    """Store the weights of a float model as the recipe says."""
+    if recipe.weights == "float16":
         halve_weights(graph)
     elif recipe.dynamic:
         quantize_weights(graph)
     elif recipe.weights != "float32":
         store_weights(graph, 4 if recipe.weights == "int4" else 8)
-    inputs, outputs = graph.signature()
-    graph.rename_signature(dict.fromkeys(inputs, INPUT), _renamed(outputs, plan.outputs))
-    return graph.to_bytes(), done
 
 
 def _float_model(saved_model: Path, report: Report) -> bytes:

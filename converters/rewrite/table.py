@@ -26,7 +26,7 @@ from converters.rewrite.strided_pool_as_depthwise import strided_pool_as_depthwi
 from converters.rewrite.wide_concat_in_parts import wide_concat_in_parts
 from keras_archs.choices import check_choice
 
-Stage = Literal["float", "before int8", "int8"]
+Stage = Literal["float", "before int8", "last"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Rewrite:
 
     Attributes:
         apply: Changes a graph in place and returns at how many places.
-        stage: float: pays in every recipe; before int8: of the float graph, pays only in int8; int8: of the
-            quantized graph.
+        stage: float: pays in every recipe; before int8: of the float graph, pays only in int8; last: of the
+            finished graph, whose types it looks at itself.
         summary: The equation.
     """
 
@@ -63,11 +63,11 @@ _ROWS = (
     Rewrite(square_as_product, "before int8", "x^2 = x * x, -x = x * -1"),
     Rewrite(wide_concat_in_parts, "before int8", "concat(a, b, ...) = concat(concat(a, ...), ...)"),
     Rewrite(stem_as_space_to_depth, "before int8", "conv7x7/2(x) = conv4x4(space_to_depth(x))"),
-    Rewrite(relu_into_add, "int8", "relu(a + b) = add_relu(a, b)"),
-    Rewrite(relu_as_quantize, "int8", "relu(x) = quantize(x) to a zero point of -128"),
-    Rewrite(strided_pool_as_depthwise, "int8", "max_pool1x1/2(x) = depthwise1x1/2(x)"),
-    Rewrite(roots_in_float, "int8", "rsqrt(x) = quantize(rsqrt(dequantize(x)))"),
-    Rewrite(exact_border, "int8", "1, 1.5, 2.25 in steps of 0.125"),
+    Rewrite(relu_into_add, "last", "relu(a + b) = add_relu(a, b)"),
+    Rewrite(relu_as_quantize, "last", "relu(x) = quantize(x) to a zero point of -128"),
+    Rewrite(strided_pool_as_depthwise, "last", "max_pool1x1/2(x) = depthwise1x1/2(x)"),
+    Rewrite(roots_in_float, "last", "rsqrt(x) = quantize(rsqrt(dequantize(x)))"),
+    Rewrite(exact_border, "last", "1, 1.5, 2.25 in steps of 0.125"),
 )
 REWRITES: dict[str, Rewrite] = {row.name: row for row in _ROWS}
 

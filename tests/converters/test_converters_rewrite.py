@@ -10,7 +10,7 @@ from converters.graph import Graph, Op, activation, options
 from converters.rewrite import REWRITES, apply_rewrites, choose_rewrites
 from converters.rewrite.normalization_into_stem import normalization_into_stem
 
-FLOAT = [name for name, row in REWRITES.items() if row.stage != "int8"]
+FLOAT = [name for name, row in REWRITES.items() if row.stage != "last"]
 SEEDS = 150
 
 
@@ -274,6 +274,15 @@ class TestInt8:
         wanted = 1 / np.sqrt((codes + 128.0) * 0.05 + 1e-3)
         expected = np.clip(np.round(wanted / 0.13), 0, 255) * 2
         assert np.abs((got + 128.0) * 2 - expected).max() <= 2
+
+    def test_so_it_does_in_float(self):
+        build = Build((1, 7, 8, 5))
+        before = build.finish(build.pool("MAX", build.image, (1, 1), 2, "VALID"))
+        after, counts = rewritten(before, "strided_pool_as_depthwise")
+        assert counts == {"strided_pool_as_depthwise": 1}
+        assert (partitions(before), partitions(after)) == (0, 1)
+        image = np.random.default_rng(0).normal(size=(1, 7, 8, 5)).astype(np.float32)
+        np.testing.assert_array_equal(run(before, image), run(after, image))
 
     def test_border_factors_become_exact(self):
         build = Build((1, 5, 5, 4))

@@ -17,7 +17,7 @@ def mirror_pad_as_concat(graph: Graph) -> int:
     """Replace paddings of images by at most one reflected row and column a side.
 
     Args:
-        graph: A float graph that is going to be quantized; changed in place.
+        graph: A float graph; changed in place.
 
     Returns:
         How many were replaced.

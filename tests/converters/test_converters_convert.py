@@ -64,7 +64,8 @@ def relative_error(got, expected):
 def test_each_recipe_runs_and_passes_its_tolerance(recipe, data, labels, converted, trained):
     report = converters.verify(converted(recipe), trained, data, labels)
     assert report.keras_accuracy > 0.9
-    assert report.artifact_accuracy > report.keras_accuracy - 0.01
+    lost = 0.03 if recipe == "weights_int4" else 0.01
+    assert report.artifact_accuracy > report.keras_accuracy - lost
     assert report.samples == 300
 
 

@@ -153,6 +153,12 @@ def describe_for_clients(
     integer = recipe.activations == "int8"
     # What takes images 0..255 has nothing for the client to do; so has what nobody knows the arithmetic of.
     mode = MODES["raw"] if plan.image else _known_mode(model) or MODES["raw"]
+    several = len({*mode.mean}) > 1 or len({*mode.deviation}) > 1
+    if mode.bgr or (wanted and several):
+        raise ValueError(
+            f"model {model.name!r} wants {mode}, but metadata has no BGR, and the clients of target='mobile' "
+            "take one mean and deviation for all colours: give include_preprocessing."
+        )
     image = image_input(plan.input_type if integer else "float32", mode.mean, mode.deviation)
     output = _output(model, plan.output_type if integer else "float32", labels)
     return Metadata(name=name, inputs=(image,), outputs=(output,))
@@ -160,10 +166,9 @@ def describe_for_clients(
 
 def _known_mode(model: keras.Model) -> Mode | None:
     try:
-        mode = MODES[preprocessing_mode(model)]
+        return MODES[preprocessing_mode(model)]
     except ValueError:
         return None
-    return None if mode.bgr else mode
 
 
 def _output(model: keras.Model, dtype: str, labels: Labels | None) -> TensorMetadata:

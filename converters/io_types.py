@@ -39,9 +39,9 @@ def set_output_type(graph: Graph, dtype: IOType) -> None:
     for i, inner in enumerate(graph.outputs):
         outer = _outer(inner, dtype)
         kind = "QUANTIZE" if dtype == "uint8" else "DEQUANTIZE"
-        graph.ops.append(
-            Op(kind, [inner], [outer], options(f"{kind.capitalize()}Options"), 2 - (kind == "QUANTIZE"))
-        )
+        version = 1 if kind == "QUANTIZE" else 2
+        fields = options(f"{kind.capitalize()}Options")
+        graph.ops.append(Op(kind, [inner], [outer], fields, version))
         graph.replace_endpoint(inner, outer)
         graph.outputs[i] = outer
 

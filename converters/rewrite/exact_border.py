@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from converters.graph import Graph, Quantization, constant
+from converters.graph import Graph, Op, Quantization, constant
 from converters.rewrite.average_pool_as_depthwise import STEP
 
 
@@ -24,7 +24,7 @@ def exact_border(graph: Graph) -> int:
     count = 0
     for mul in graph.of_kind("MUL"):
         factors, pool = mul.inputs[1], graph.producer(mul.inputs[0])
-        if factors is None or pool is None or pool.kind != "DEPTHWISE_CONV_2D":
+        if factors is None or pool is None or not _has_equal_weights(pool):
             continue
         if not _is_map(factors.shape, mul.output.shape) or factors.data is None:
             continue
@@ -39,6 +39,12 @@ def exact_border(graph: Graph) -> int:
             mul.inputs[1] = constant(factors.name, whole.astype(np.int8), exact)
             count += 1
     return count
+
+
+def _has_equal_weights(op: Op) -> bool:
+    """Whether an operation is a mean over windows; a factor behind anything else is the user's."""
+    kernel = op.constant(1) if op.kind == "DEPTHWISE_CONV_2D" else None
+    return kernel is not None and bool((kernel == kernel.flat[0]).all())
 
 
 def _is_map(shape: tuple[int, ...], image: tuple[int, ...]) -> bool:

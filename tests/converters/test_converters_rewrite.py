@@ -299,6 +299,16 @@ class TestInt8:
         assert stored.quantization.scale.tolist() == [0.125]
         assert sorted(set(stored.data.reshape(-1).tolist())) == [8, 12, 18]
 
+    def test_factors_behind_other_weights_stay(self):
+        build = Build((1, 5, 5, 4))
+        y = build.depthwise(build.image)
+        factors = build._constant(np.ones((1, 5, 5, 1)))
+        build.graph.ops.append(Op("MUL", [y, factors], [build._tensor(y.shape)], options("MulOptions")))
+        quantized(factors, 2.25 / 255, -128)
+        factors.data = np.full((1, 5, 5, 1), -15, np.int8)
+        assert REWRITES["exact_border"].apply(build.graph) == 0
+        assert factors.quantization.scale[0] != np.float32(0.125)
+
 
 class TestTable:
     def test_names(self):

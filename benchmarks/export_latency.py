@@ -79,6 +79,7 @@ FAMILIES = (
     "plain18 plain20 resnet20 resnet20_option_b resnet20_option_c preact_resnet110 wide_resnet16_4 "
     "inception_v2 inception_resnet_v1 inception_resnet_v2 xception41p vgg11 vgg11_bn"
 ).split()
+NORMALISES = ("keras.EfficientNetB0",)  # takes 0..255
 APPLICATIONS = ("keras.DenseNet121", "keras.MobileNetV2", "keras.EfficientNetB0")
 GROUPS = ("table", "families", "applications", "zoo", "all")
 CLIENT_MODELS = ("resnet50", "inception_v3", "xception")
@@ -206,9 +207,10 @@ def ours(recipe: str) -> str:
     return f"ours_{recipe}_{digest.hexdigest()[:8]}.tflite"
 
 
-def images(shape: tuple[int, ...], count: int, seed: int) -> np.ndarray:
-    """Noise (count, H, W, C), float32."""
-    return np.random.default_rng(seed).uniform(-1, 1, (count, *shape)).astype(np.float32)
+def images(name: str, shape: tuple[int, ...], count: int, seed: int) -> np.ndarray:
+    """Noise (count, H, W, C), float32: what the network of that name takes."""
+    low, high = (0, 255) if name in NORMALISES else (-1, 1)
+    return np.random.default_rng(seed).uniform(low, high, (count, *shape)).astype(np.float32)
 
 
 def build(name: str) -> Any:
@@ -248,13 +250,13 @@ def make(name: str, files: list[str], folder: Path) -> None:
         folder: Where.
     """
     if ONNX_INT8 in files:
-        _write(folder / ONNX_INT8, _onnx_int8(folder / STOCK_FLOAT))
+        _write(folder / ONNX_INT8, _onnx_int8(name, folder / STOCK_FLOAT))
     if not (tflite := [file for file in files if file != ONNX_INT8]):
         return
     import converters
 
     model = build(name)
-    data = images(model.input_shape[1:], CALIBRATION, 0)
+    data = images(name, model.input_shape[1:], CALIBRATION, 0)
     for file in tflite:
         maker, recipe = Path(file).stem.split("_")[:2]
         if maker == "ours":
@@ -281,13 +283,13 @@ def _stock(model: Any, recipe: str, data: np.ndarray) -> bytes:
         return converter.convert()
 
 
-def _onnx_int8(path: Path) -> bytes:
+def _onnx_int8(name: str, path: Path) -> bytes:
     """A float32 .tflite file as ONNX Runtime's documentation says to quantize it: QDQ, weights by channel."""
     import tf2onnx
     from onnxruntime import quantization
 
     image = _interpreter(path, 1).get_input_details()[0]
-    samples = images(tuple(image["shape"][1:]), CALIBRATION, 0).transpose(0, 3, 1, 2)
+    samples = images(name, tuple(image["shape"][1:]), CALIBRATION, 0).transpose(0, 3, 1, 2)
 
     class Reader(quantization.CalibrationDataReader):
         """Gives the images one by one."""
@@ -301,8 +303,8 @@ def _onnx_int8(path: Path) -> bytes:
             """The next, None at the end."""
             return next(self._feeds, None)
 
-    with tempfile.TemporaryDirectory() as name:
-        plain, prepared, done = (str(Path(name, f"{step}.onnx")) for step in ("plain", "prepared", "done"))
+    with tempfile.TemporaryDirectory() as work:
+        plain, prepared, done = (str(Path(work, f"{step}.onnx")) for step in ("plain", "prepared", "done"))
         tf2onnx.convert.from_tflite(str(path), opset=17, inputs_as_nchw=[image["name"]], output_path=plain)
         quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         quantization.quantize_static(
@@ -396,10 +398,13 @@ def closeness(exact: np.ndarray, found: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def measure(paths: dict[str, str], reference: str, threads: list[int], runs: int) -> dict[str, Any]:
+def measure(
+    name: str, paths: dict[str, str], reference: str, threads: list[int], runs: int
+) -> dict[str, Any]:
     """Time files against each other; runs in a process of its own, which has loaded nothing else.
 
     Args:
+        name: Of the network.
         paths: By who made the file, or by the name of a client, which runs it then.
         reference: The stock float32 file.
         threads: Numbers of threads.
@@ -409,25 +414,25 @@ def measure(paths: dict[str, str], reference: str, threads: list[int], runs: int
         What is known of each file, and its times by number of threads.
     """
 
-    def opened(name: str, count: int) -> Opened:
-        return (CLIENTS[name].open if name in CLIENTS else open_tflite)(Path(paths[name]), count)
+    def opened(maker: str, count: int) -> Opened:
+        return (CLIENTS[maker].open if maker in CLIENTS else open_tflite)(Path(paths[maker]), count)
 
     network = _interpreter(Path(reference), 1)
     shape, classes = (
         details[0]["shape"][1:] for details in (network.get_input_details(), network.get_output_details())
     )
-    samples = images(tuple(shape), max(LEAST_IMAGES, LEAST_LOGITS // int(classes[-1])), 1)
+    samples = images(name, tuple(shape), max(LEAST_IMAGES, LEAST_LOGITS // int(classes[-1])), 1)
     times = {
-        str(count): take_turns({name: opened(name, count) for name in paths}, samples[:1], runs)
+        str(count): take_turns({maker: opened(maker, count) for maker in paths}, samples[:1], runs)
         for count in threads
     }
     exact = logits(open_tflite(Path(reference), threads[0]), samples)
     files: dict[str, dict[str, Any]] = {}
-    for name, path in paths.items():
-        files[name] = {"bytes": os.path.getsize(path)}
-        files[name] |= closeness(exact, logits(opened(name, threads[0]), samples))
-        if path.endswith(".tflite") and name not in CLIENTS:
-            files[name] |= partitions(Path(path))
+    for maker, path in paths.items():
+        files[maker] = {"bytes": os.path.getsize(path)}
+        files[maker] |= closeness(exact, logits(opened(maker, threads[0]), samples))
+        if path.endswith(".tflite") and maker not in CLIENTS:
+            files[maker] |= partitions(Path(path))
     return {"files": files, "times": times}
 
 
@@ -474,6 +479,7 @@ def compare(model: Model, folder: Path, options: argparse.Namespace) -> dict[str
         return {"name": model.name, "problems": []}
     row = {"name": model.name, "target": model.target if recipe == "int8" else EQUAL} | child(
         "measure",
+        model.name,
         {name: folder / file for name, file in paths.items()},
         folder / STOCK_FLOAT,
         options.threads,
@@ -574,7 +580,7 @@ def _client_row(model: str, folder: Path, names: list[str], options: argparse.Na
     if options.convert_only:
         return {"name": model, "problems": []}
     paths = {"ours": folder / ours("int8")} | {name: folder / CLIENTS[name].file for name in names}
-    row = child("measure", paths, folder / STOCK_FLOAT, options.threads, options.runs)
+    row = child("measure", model, paths, folder / STOCK_FLOAT, options.threads, options.runs)
     return {"name": model, "ratios": {name: ratios(row["times"], "ours", name) for name in names}} | row
 
 

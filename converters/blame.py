@@ -83,18 +83,19 @@ class LayerError:
     spread: float
 
 
+_FIXED_STEP = (
+    "TFLite fixes its step at 1/256, so that smaller probabilities become 0; convert the logits instead"
+)
 # Why a layer is rough and what helps; the first that applies is said.
 _REASONS: tuple[tuple[Callable[[LayerError], bool], str], ...] = (
     (lambda e: math.isnan(e.scale), "it computes in float, its error is that of the layers before"),
+    (lambda e: e.kind == "SOFTMAX", _FIXED_STEP),  # Behind the logits, whose quality it cannot spoil.
     (
         lambda e: e.logits_sqnr_db > 40 and e.own_sqnr_db - e.sqnr_db > 6,
         "its error comes from the layers before, its own has {own_sqnr_db:.1f} dB",
     ),
     (lambda e: e.logits_sqnr_db > 40, "nothing to repair"),
-    (
-        lambda e: e.kind in ("SOFTMAX", "LOGISTIC"),
-        "TFLite fixes its step at 1/256, so that smaller probabilities become 0; convert the logits instead",
-    ),
+    (lambda e: e.kind == "LOGISTIC", _FIXED_STEP),
     (
         lambda e: e.clipped > 0.005,
         "{clipped:.1%} of its values lie outside of its range, which a pool or concatenation behind "
@@ -167,13 +168,13 @@ class Sensitivity:
     Attributes:
         layer: The layer.
         nodes: The outputs of the operations that then compute in float: the layer, and those that read it.
-        measured: The whole model with these in float.
-        gain_db: By how much that raises the SQNR of the logits.
+        measured: The whole model with these in float; None where that was not tried.
+        gain_db: By how much that raises the SQNR of the logits; NaN likewise.
     """
 
     layer: LayerError
     nodes: frozenset[str]
-    measured: Measured
+    measured: Measured | None
     gain_db: float
 
 
@@ -278,10 +279,11 @@ def sensitivity(
         report: Called with (stage, done, total).
 
     Returns:
-        The layers that were tried, the most useful first.
+        The layers that were tried, the most useful first; then all others, in the order of `errors`.
     """
     graph, judge = Graph(float_content), _Judge(float_content, samples)
-    tried = [error for error in errors if not math.isnan(error.scale)][:most]
+    rounded = [error for error in errors if not math.isnan(error.scale)]
+    tried = rounded[:most]
     report("measuring int8", 0, len(tried))
     before = judge.measure(quantize(frozenset()))
     found = []
@@ -290,7 +292,8 @@ def sensitivity(
         nodes = island(graph, error.tensor)
         measured = judge.measure(quantize(nodes))
         found.append(Sensitivity(error, nodes, measured, measured.sqnr_db - before.sqnr_db))
-    return sorted(found, key=lambda one: -_or(one.gain_db, -math.inf))
+    others = [Sensitivity(error, island(graph, error.tensor), None, math.nan) for error in rounded[most:]]
+    return [*sorted(found, key=lambda one: -_or(one.gain_db, -math.inf)), *others]
 
 
 def choose_float_layers(
@@ -330,8 +333,8 @@ def choose_float_layers(
         if count >= len(ranking):
             raise ConversionError(
                 f"tolerance: {_limits(tolerance)} not met by int8 with up to {len(ranking)} layers in float; "
-                f"the best was {trials.best()}, int8 alone has {int8}. Try more layers, other ranges, "
-                "equalization or a recipe with int16 or float activations."
+                f"the best was {trials.best()}, int8 alone has {int8}. Try other ranges, equalization, or a "
+                "recipe with int16 or float activations."
             )
         short, count = count, min(2 * count, len(ranking))
     while count - short > 1:
@@ -563,9 +566,11 @@ class _Judge:
     """Compares the logits of models with those of the float model."""
 
     def __init__(self, float_content: bytes, samples: np.ndarray) -> None:
-        outputs = len(Graph(float_content).outputs)
-        if outputs != 1:
-            raise ValueError(f"float_content has {outputs} outputs; models with one are accepted.")
+        graph = Graph(float_content)
+        if len(graph.outputs) != 1:
+            raise ValueError(f"float_content has {len(graph.outputs)} outputs; models with one are accepted.")
+        last = graph.producer(graph.outputs[0])
+        self._is_probability = last is not None and last.kind == "LOGISTIC"
         self._samples = samples
         self._expected = self._logits(float_content)
 
@@ -579,6 +584,8 @@ class _Judge:
         agreement = None
         if expected.ndim == 2 and expected.shape[1] > 1:
             agreement = float(np.mean(expected.argmax(axis=1) == got.argmax(axis=1)))
+        elif self._is_probability:
+            agreement = float(np.mean((expected > 0.5) == (got > 0.5)))
         relative = float(error.max()) / span if span else math.nan
         return Measured(_db(np.sum(expected**2), np.sum(error**2)), agreement, relative)
 

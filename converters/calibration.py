@@ -15,14 +15,14 @@ in a million then costs all other values their precision. The methods here:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from converters.errors import ConversionError
-from converters.graph import Graph
+from converters.graph import Graph, Tensor
 from keras_archs.choices import check_choice
 
 Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
@@ -243,14 +243,19 @@ def set_ranges(graph: Graph, seen: dict[str, Statistics], method: Method) -> Non
         ValueError: There is no such method; the message names the nearest.
     """
     check_choice("ranges", method, dict.fromkeys(METHODS))
-    whole = {*graph.inputs, *graph.outputs}
-    for output in graph.outputs:
-        maker = graph.producer(output)
-        if maker is not None and maker.kind in ("SOFTMAX", "LOGISTIC"):
-            whole.update(maker.inputs)
+    whole = {*graph.inputs, *(tensor for output in graph.outputs for tensor in _handed_on(graph, output))}
     for tensor in graph.tensors():
         if tensor.name in seen and not tensor.is_constant:
             tensor.range = choose_range(seen[tensor.name], "minmax" if tensor in whole else method)
+
+
+def _handed_on(graph: Graph, tensor: Tensor | None) -> Iterator[Tensor]:
+    """A result, and the values that it is made of one by one, back to the last layer."""
+    while tensor is not None:
+        yield tensor
+        maker = graph.producer(tensor)
+        hands_on = maker is not None and maker.kind in ("SOFTMAX", "LOGISTIC", "RESHAPE", "SQUEEZE")
+        tensor = maker.inputs[0] if maker is not None and hands_on else None
 
 
 def choose_range(seen: Statistics, method: Method) -> Range:

@@ -1,9 +1,8 @@
-"""What a conversion owes the client that will run its result: types, preprocessing, metadata."""
+"""What a conversion owes the client that will run its result: preprocessing and metadata."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -17,8 +16,7 @@ from converters.metadata import (
     score_output,
 )
 from converters.plan import Plan
-from converters.recipes import Recipe, get_recipe
-from converters.rewrite.roots_in_float import roots_in_float
+from converters.recipes import get_recipe
 from converters.targets import get_target
 from keras_archs.choices import check_choice
 from keras_archs.modes import MODES, Mode
@@ -75,47 +73,6 @@ def _own(model: keras.Model) -> str:
         ) from error
 
 
-def target_fields(target: str | None, recipe: Recipe, mode: Mode | None) -> dict[str, Any]:
-    """What a target settles.
-
-    Args:
-        target: A name of `list_targets`, or None.
-        recipe: The recipe.
-        mode: The preprocessing inside of the artifact.
-
-    Returns:
-        Fields of a `Plan`.
-
-    Raises:
-        ValueError: There is no such target, it does not run such a recipe, or it feeds pixels to a model that
-            does not take them.
-    """
-    if target is None:
-        return {"input_type": "int8", "output_type": "int8"}
-    row = get_target(target)
-    if recipe.name not in row.recipes:
-        raise ValueError(
-            f"recipe={recipe.name!r} makes no sense for target={target!r}; accepted: "
-            f"{', '.join(row.recipes)}."
-        )
-    if row.metadata and recipe.activations == "int8" and mode is None:
-        raise ValueError(
-            f"target={target!r} feeds pixels 0..255 to an integer model: give include_preprocessing, so that "
-            "the model normalises them, and images 0..255 as representative_data."
-        )
-    return {
-        "input_type": row.input_type,
-        "output_type": row.output_type,
-        "per_channel_dense": row.per_channel_dense,
-    }
-
-
-def rewrites_for(target: str | None, rewrites: Iterable[str]) -> tuple[str, ...]:
-    """The rewrites without those that put float operations into what has to be integer throughout."""
-    integer = target is not None and "float32" not in get_target(target).activations
-    return tuple(name for name in rewrites if not (integer and name == roots_in_float.__name__))
-
-
 def describe_for_clients(
     model: keras.Model,
     plan: Plan,
@@ -138,30 +95,54 @@ def describe_for_clients(
         What to write into the file; None for nothing.
 
     Raises:
-        ValueError: The labels do not match the classes, or the recipe makes no TFLite file.
+        ValueError: The labels do not match the classes, the recipe makes no TFLite file, or nobody knows what
+            the client has to do to its images.
     """
     recipe = get_recipe(plan.recipe)
     if recipe.format != "tflite":
         if labels is not None or metadata is not None:
             raise ValueError(f"labels and metadata are for TFLite files; recipe {recipe.name!r} makes none.")
         return None
+    if labels is not None and metadata is not None:
+        raise ValueError(
+            "labels and metadata were both given: put the labels into metadata, as "
+            "converters.metadata.make_labels makes them, or leave it out."
+        )
     wanted = target is not None and get_target(target).metadata
     if metadata is not None or not (wanted or labels is not None):
         return metadata
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         raise ValueError(f"model {model.name!r} has no single vector of scores that labels could name.")
     integer = recipe.activations == "int8"
-    # What takes images 0..255 has nothing for the client to do; so has what nobody knows the arithmetic of.
-    mode = MODES["raw"] if plan.image else _known_mode(model) or MODES["raw"]
+    image = _image(model, plan.input_type if integer else "float32", _clients_mode(model, plan, target))
+    output = _output(model, plan.output_type if integer else "float32", labels)
+    return Metadata(name=name, inputs=(image,), outputs=(output,))
+
+
+def _clients_mode(model: keras.Model, plan: Plan, target: str | None) -> Mode | None:
+    """What the client has to do to its pixels; None where nobody knows."""
+    mode = MODES["raw"] if plan.image or _normalises(model) else _known_mode(model)
+    wanted = target is not None and get_target(target).metadata
+    if mode is None:
+        if wanted:
+            raise ValueError(
+                f"target={target!r} tells clients how to normalise images, and {model.name!r} does not say: "
+                "give include_preprocessing, or metadata with converters.metadata.image_input."
+            )
+        return None
     several = len({*mode.mean}) > 1 or len({*mode.deviation}) > 1
     if mode.bgr or (wanted and several):
         raise ValueError(
-            f"model {model.name!r} wants {mode}, but metadata has no BGR, and the clients of target='mobile' "
-            "take one mean and deviation for all colours: give include_preprocessing."
+            f"model {model.name!r} wants {mode}, but metadata has no BGR, and the clients that read it take "
+            "one mean and deviation for all colours: give include_preprocessing."
         )
-    image = image_input(plan.input_type if integer else "float32", mode.mean, mode.deviation)
-    output = _output(model, plan.output_type if integer else "float32", labels)
-    return Metadata(name=name, inputs=(image,), outputs=(output,))
+    return mode
+
+
+def _normalises(model: keras.Model) -> bool:
+    """Whether a layer of Keras's own takes the image and normalises it."""
+    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
+    return any(isinstance(layer, kinds) and layer.input is model.inputs[0] for layer in model.layers)
 
 
 def _known_mode(model: keras.Model) -> Mode | None:
@@ -169,6 +150,14 @@ def _known_mode(model: keras.Model) -> Mode | None:
         return MODES[preprocessing_mode(model)]
     except ValueError:
         return None
+
+
+def _image(model: keras.Model, dtype: str, mode: Mode | None) -> TensorMetadata:
+    channels = model.inputs[0].shape[-1]
+    colors = {1: "GRAYSCALE", 3: "RGB"}.get(channels, "UNKNOWN")
+    if mode is None:
+        return TensorMetadata("image", "Input image to be processed.", colors)
+    return image_input(dtype, mode.mean, mode.deviation, colors)
 
 
 def _output(model: keras.Model, dtype: str, labels: Labels | None) -> TensorMetadata:

@@ -21,18 +21,17 @@ import numpy as np
 from converters.arena import op_name
 from converters.artifact import TFLITE, Artifact, Latency
 from converters.blame import LayerError, layer_errors, readable
-from converters.calibration import METHODS
 from converters.convert import convert
 from converters.errors import ConversionError, VerificationError
 from converters.graph import Graph
 from converters.inspection import explain
-from converters.keras_model import load_model
+from converters.keras_model import check_model, load_model
 from converters.metadata import Metadata, read_metadata
+from converters.options import settle
 from converters.probe import probe
 from converters.progress import show_stages
 from converters.recipes import RECIPES, get_recipe
 from converters.representative import batches
-from converters.rewrite import choose_rewrites
 from converters.runners import SavedModelRunner, TFLiteRunner
 from converters.targets import TARGETS, Finding, lint
 from converters.verify import Report, verify
@@ -248,13 +247,14 @@ def compare(
     _check_data(options, representative_data)
     network = load_model(model)
     artifacts: dict[str, Artifact] = {}
-    refused: dict[str, ConversionError] = {}
+    _check_images(network, options, data, labels)
+    refused: dict[str, ConversionError | ValueError] = {}
     with show_stages(progress) as report:
         for i, (label, chosen) in enumerate(options.items()):
             report(f"converting {label}", i, len(options))
             try:
                 artifacts[label] = _convert(network, representative_data, chosen)
-            except ConversionError as error:
+            except (ConversionError, ValueError) as error:
                 refused[label] = error
         if not artifacts:
             raise next(iter(refused.values()))
@@ -425,18 +425,27 @@ def _settled(recipes: Iterable[Candidate]) -> dict[str, dict[str, Any]]:
             raise ValueError(f"recipes has {label!r} twice: give each candidate a label of its own.")
         for argument in chosen:
             check_choice(f"argument of {label!r}", argument, accepted)
-        options[label] = {"recipe": "int8", **chosen}
-        check_choice("recipe", options[label]["recipe"], RECIPES)
-        check_choice("ranges", chosen.get("ranges", "minmax"), dict.fromkeys(METHODS))
-        choose_rewrites(chosen.get("rewrite", "default"))
+        options[label] = {**chosen, "recipe": _check_candidate(label, chosen)}
     if not options:
         raise ValueError(f"recipes is empty; names are {', '.join(RECIPES)}.")
-    if len({bool(chosen.get("include_preprocessing")) for chosen in options.values()}) > 1:
+    # A SavedModel takes preprocessed images, too, whatever else it takes.
+    files = [chosen for chosen in options.values() if get_recipe(chosen["recipe"]).format == "tflite"]
+    if len({bool(chosen.get("include_preprocessing")) for chosen in files}) > 1:
         raise ValueError(
             "include_preprocessing is set for some candidates only: they would take other images than the "
             "others. Compare those with it and those without it apart."
         )
     return options
+
+
+def _check_candidate(label: str, chosen: Mapping[str, Any]) -> str:
+    """The recipe of a candidate whose arguments go together."""
+    names = ("recipe", "target", "rewrite", "ranges", "corrections", "tolerance")
+    arguments = {name: chosen[name] for name in names if name in chosen}
+    try:
+        return settle(**arguments, takes_pixels=bool(chosen.get("include_preprocessing")))["recipe"]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"candidate {label!r}: {error}") from error
 
 
 def _check_timing(threads: Sequence[int], runs: int) -> None:
@@ -452,6 +461,25 @@ def _check_reusable(data: Any, argument: str) -> None:
             f"{argument} is a {type(data).__name__}, which is used up by the first candidate: give an array, "
             "a list or a data set."
         )
+
+
+def _check_images(
+    model: keras.Model, options: Mapping[str, Mapping[str, Any]], data: Any, labels: np.ndarray | None
+) -> None:
+    """Find out before hours of conversions what `verify` would say behind them."""
+    if len(model.outputs or ()) != 1:
+        raise ValueError(
+            f"compare is for models with one output; model {model.name!r} has {len(model.outputs or ())}."
+        )
+    shape = check_model(model, next(iter(options.values())).get("input_shape"))
+    _first(data, shape, 1)
+    if (
+        labels is not None
+        and hasattr(data, "__len__")
+        and hasattr(data, "shape")
+        and len(labels) != len(data)
+    ):
+        raise ValueError(f"labels has {len(labels)} entries, data {len(data)} images: as many are accepted.")
 
 
 def _check_data(options: Mapping[str, Mapping[str, Any]], data: Any) -> None:
@@ -558,7 +586,7 @@ def _runner(artifact: Artifact, threads: int) -> TFLiteRunner | SavedModelRunner
 
 def _row(label: str, artifact: Artifact, report: Report, latency: tuple[Latency, ...]) -> Row:
     content = artifact.files.get(TFLITE)
-    tried = {} if content is None else probe(content, repr(label))
+    tried, failures = _tried(content, label)
     found = {} if content is None else explain(content)
     graph = None if content is None else Graph(content)
     arena = found.get("arena", {})
@@ -578,8 +606,18 @@ def _row(label: str, artifact: Artifact, report: Report, latency: tuple[Latency,
         lint={} if graph is None else _lint(artifact.recipe, graph, read_metadata(artifact.files[TFLITE])),
         rewrites=dict(artifact.record.get("rewrites") or {}),
         float_layers=tuple(artifact.record.get("float_layers") or ()),
-        failures=report.failures,
+        failures=(*report.failures, *failures),
     )
+
+
+def _tried(content: bytes | None, label: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the runtime says of a file, and why it does not run in the time that a probe has."""
+    if content is None:
+        return {}, ()
+    try:
+        return probe(content, repr(label)), ()
+    except ValueError as error:
+        return {}, (str(error),)
 
 
 def _layer(graph: Graph, name: str) -> str:

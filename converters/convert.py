@@ -15,25 +15,27 @@ from typing import Any
 
 import keras
 
+from converters.arena import arena, micro_arena
 from converters.artifact import TFLITE, Artifact, file_facts
-from converters.calibration import METHODS, Method
-from converters.clients import Labels, describe_for_clients, image_mode, rewrites_for, target_fields
+from converters.calibration import Method
+from converters.clients import Labels, describe_for_clients, image_mode
 from converters.data_check import check_range
 from converters.errors import ConversionError
 from converters.flatbuffer import describe, with_logits
+from converters.graph import Graph
 from converters.keras_model import check_model, float32_twin, load_model, model_end
 from converters.metadata import Metadata, write_metadata
-from converters.plan import CORRECTIONS, Plan
+from converters.options import settle
+from converters.plan import Plan
 from converters.process import Worker, heeding_interrupts, trim_heap
 from converters.progress import show_stages
 from converters.recipes import Recipe, Tolerance, get_recipe
 from converters.representative import read_samples, write_samples
-from converters.rewrite import choose_rewrites
 from converters.rewrite.roots_in_float import SUFFIX as IN_FLOAT
 from converters.runners import TFLiteRunner
 from converters.saved_model import INPUT, output_names
+from converters.targets import get_target, lint
 from converters.worker import DONE, MODEL, SAMPLES, export
-from keras_archs.choices import check_choice
 from keras_archs.modes import Mode
 
 _PACKAGES = ("keras-archs", "keras", "tensorflow", "ai-edge-litert")
@@ -44,7 +46,7 @@ Report = Callable[[str, int, int], None]
 
 def convert(  # noqa: PLR0913  each is a choice of the user's
     model_or_path: keras.Model | str | Path,
-    recipe: str = "int8",
+    recipe: str | None = None,
     *,
     representative_data: Any = None,
     target: str | None = None,
@@ -64,11 +66,13 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
     Args:
         model_or_path: A Functional or Sequential Keras 3 model with one image input, which is left as it
             is, or the path of a `.keras` or full-model `.h5` file.
-        recipe: A name of `list_recipes`.
+        recipe: A name of `list_recipes`; by default the best for the target, or int8.
         representative_data: Typical inputs (N, H, W, C), an array, or an iterable of batches, samples or
             (batch, labels) pairs: preprocessed as in training, or images 0..255 with
             `include_preprocessing`. Only recipes that choose ranges use it.
         target: A name of `list_targets`: settles the types of input and output and what else a client needs.
+            What it will not run, or not well, is in the record under "lint", the memory that it needs for
+            tensors under "arena_bytes".
         rewrite: Which exact rewrites of the graph to apply: "default" for all that pay, "none", or names of
             `converters.rewrite.REWRITES`.
         ranges: How an integer recipe chooses the range of each activation: minmax, moving_average,
@@ -93,34 +97,27 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
         FileNotFoundError: There is no such model file.
         ConversionError: The model cannot be converted the way the recipe says.
     """
-    row = get_recipe(recipe)
+    settled = settle(
+        recipe, target, rewrite, ranges, corrections, tolerance, include_preprocessing is not False
+    )
+    row = get_recipe(settled["recipe"])
     if row.needs_data and representative_data is None:
         raise ValueError(
-            f"representative_data=None, but recipe {recipe!r} chooses its ranges from typical inputs: give "
+            f"representative_data=None, but recipe {row.name!r} chooses its ranges from typical inputs: give "
             "an array (N, H, W, C) or an iterable of batches, preprocessed as in training."
         )
-    check_choice("ranges", ranges, dict.fromkeys(METHODS))
-    corrections = (corrections,) if isinstance(corrections, str) else tuple(corrections)
-    if row.activations == "int16" and "bias_correction" in corrections:
-        raise ValueError(
-            f"corrections={corrections!r}: bias_correction is for int8; biases of int16x8 have 64 bits."
-        )
-    for correction in corrections:
-        check_choice("correction", correction, dict.fromkeys(CORRECTIONS))
-    rewrites = rewrites_for(target, choose_rewrites(rewrite))
     model = load_model(model_or_path)
     shape = check_model(model, input_shape)
+    if tolerance is not None:
+        _check_answers(model, tolerance)
     mode = image_mode(model, include_preprocessing, shape[2])
+    if mode is not None and row.format == "saved_model" and shape[2] != 3:
+        raise ValueError(
+            f"include_preprocessing={include_preprocessing!r}: the signatures of a SavedModel that take raw "
+            f"images are for RGB, and this model's images have {shape[2]} channels: give False."
+        )
     plan = Plan(
-        recipe=row.name,
-        input_shape=shape,
-        outputs=output_names(model),
-        rewrites=rewrites,
-        ranges=ranges,
-        corrections=corrections,
-        tolerance=_settled(tolerance, row),
-        image=asdict(mode) if mode else None,
-        **target_fields(target, row, mode),
+        input_shape=shape, outputs=output_names(model), image=asdict(mode) if mode else None, **settled
     )
     described = describe_for_clients(model, plan, target, name or model.name, labels, metadata)
     exact = float32_twin(model)
@@ -130,18 +127,24 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
         files[TFLITE] = write_metadata(files[TFLITE], described)
     trim_heap()
     record = {"target": target, **_describe(name or model.name, exact, plan, facts, files), **facts}
+    if target is not None:
+        record |= _for_target(target, files[TFLITE])
     return Artifact(record, files)
 
 
-def _settled(tolerance: Tolerance | None, recipe: Recipe) -> Tolerance | None:
-    if tolerance is not None and not isinstance(tolerance, Tolerance):
-        raise TypeError(f"tolerance={tolerance!r} is not accepted: a converters.Tolerance is.")
-    if tolerance is not None and recipe.activations != "int8":
+def _check_answers(model: keras.Model, tolerance: Tolerance) -> None:
+    """Refuse a tolerance on what the model does not say."""
+    if len(model.outputs) != 1:
         raise ValueError(
-            f"tolerance={tolerance!r} keeps layers of an int8 model in float; recipe "
-            f"{recipe.name!r} has none."
+            f"tolerance is for models with one output; model {model.name!r} has {len(model.outputs)}."
         )
-    return tolerance
+    shape = model.outputs[0].shape
+    classes = len(shape) == 2 and (shape[1] > 1 or model_end(model).kind == "sigmoid")
+    if tolerance.min_agreement is not None and not classes:
+        raise ValueError(
+            f"tolerance: min_agreement={tolerance.min_agreement} is for models with classes; the output of "
+            f"{model.name!r} is {tuple(shape)}: give min_sqnr_db or max_relative_error."
+        )
 
 
 def _make_files(
@@ -226,6 +229,15 @@ def _describe(
     }
 
 
+def _for_target(target: str, content: bytes) -> dict[str, Any]:
+    """What a client will not run, or not well, and the memory it needs for tensors."""
+    plan = micro_arena if get_target(target).delegate == "micro" else arena
+    return {
+        "lint": [finding._asdict() for finding in lint(content, target)],
+        "arena_bytes": plan(Graph(content)).planned_bytes,
+    }
+
+
 def _describe_tflite(recipe: Recipe, plan: Plan, facts: dict[str, Any], content: bytes) -> dict[str, Any]:
     contents = describe(content)
     check_contents(recipe, contents, _allowed_floats(plan, facts))
@@ -243,7 +255,7 @@ def _allowed_floats(plan: Plan, facts: dict[str, Any]) -> float:
     """How many float tensors an integer model may hold: its ends, and what the tolerance asked for."""
     if facts.get("float_layers"):
         return math.inf
-    return [plan.input_type, plan.output_type].count("float32")
+    return (plan.input_type == "float32") + len(plan.outputs) * (plan.output_type == "float32")
 
 
 def check_contents(recipe: Recipe, contents: dict[str, Any], allowed: float = 0) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -30,7 +31,7 @@ def replace_folder(folder: Path, files: dict[str, bytes], replaceable: set[str])
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            _write(beside / "new", files)
+            write_files(files, beside / "new")
             _exchange(beside, folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -49,7 +50,16 @@ def _check_contents(folder: Path, replaceable: set[str]) -> None:
         )
 
 
-def _write(folder: Path, files: dict[str, bytes]) -> None:
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files below a folder.
+
+    Args:
+        files: Relative name to content; parents are made.
+        folder: Where.
+
+    Raises:
+        OSError: One cannot be written.
+    """
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

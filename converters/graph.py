@@ -123,7 +123,7 @@ class Graph:
         schema = schema_module()
         self._model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
         if len(self._model.subgraphs) != 1:
-            raise ConversionError(f"the model has {len(self._model.subgraphs)} subgraphs; one is accepted.")
+            raise ConversionError(_why_several_subgraphs(self._model))
         raw = self._model.subgraphs[0]
         tensors = [_read_tensor(tensor, self._model.buffers) for tensor in _list(raw.tensors)]
         codes = [(_code_name(code), code.version) for code in _list(self._model.operatorCodes)]
@@ -196,14 +196,19 @@ class Graph:
             for raw, ins, outs in self._signatures
         ]
 
-    def replace_endpoint(self, old: Tensor, new: Tensor) -> None:
-        """Let the signature name another tensor."""
+    def replace_input(self, old: Tensor, new: Tensor) -> None:
+        """Let the caller set another tensor, in the signature, too."""
+        self.inputs = _replaced(self.inputs, old, new)
         self._signatures = [
-            (
-                raw,
-                {name: new if tensor is old else tensor for name, tensor in ins.items()},
-                {name: new if tensor is old else tensor for name, tensor in outs.items()},
-            )
+            (raw, dict(zip(ins, _replaced(ins.values(), old, new), strict=True)), outs)
+            for raw, ins, outs in self._signatures
+        ]
+
+    def replace_output(self, old: Tensor, new: Tensor) -> None:
+        """Let the caller get another tensor, in the signature, too."""
+        self.outputs = _replaced(self.outputs, old, new)
+        self._signatures = [
+            (raw, ins, dict(zip(outs, _replaced(outs.values(), old, new), strict=True)))
             for raw, ins, outs in self._signatures
         ]
 
@@ -393,6 +398,21 @@ def names_of(enum: str) -> dict[int, str]:
     return {number: name for name, number in values if isinstance(number, int)}
 
 
+def _why_several_subgraphs(model: Any) -> str:
+    """Names the operations that hold graphs of their own, whose names begin with their layer's."""
+    main, holders = model.subgraphs[0], []
+    for op in _list(main.operators):
+        kind = _code_name(model.operatorCodes[op.opcodeIndex])
+        if kind in ("WHILE", "IF", "CALL_ONCE", "CALL"):
+            names = [_text(main.tensors[i].name) for i in _list(op.outputs)[:1]]
+            holders.append(" ".join([kind, *map(repr, names)]))
+    held = f": {', '.join(holders[:3])}" if holders else ""
+    return (
+        f"the model has {len(model.subgraphs)} subgraphs, for loops or branches at run time{held}; models "
+        "without are accepted."
+    )
+
+
 def _read_tensor(raw: Any, buffers: list[Any]) -> Tensor:
     dtype = names_of("TensorType")[raw.type]
     shape = tuple(int(size) for size in _list(raw.shape))
@@ -449,6 +469,10 @@ def _signature(
             entries.append(entry)
         setattr(raw, attribute, entries)
     return raw
+
+
+def _replaced(tensors: Iterable[Tensor], old: Tensor, new: Tensor) -> list[Tensor]:
+    return [new if tensor is old else tensor for tensor in tensors]
 
 
 def _list(values: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.arena import arena, nbytes
+from converters.arena import arena, micro_arena, nbytes
 from converters.delegates import list_delegates, partitions
 from converters.errors import ConversionError
 from converters.graph import Graph, Op, Tensor, schema_module
@@ -162,7 +162,12 @@ def _partitions(graph: Graph, delegate: str) -> dict[str, Any]:
 
 def _arena(graph: Graph) -> dict[str, Any]:
     found = arena(graph)
-    return {"peak_bytes": found.peak_bytes, "peak_op": found.peak_op, "planned_bytes": found.planned_bytes}
+    return {
+        "peak_bytes": found.peak_bytes,
+        "peak_op": found.peak_op,
+        "planned_bytes": found.planned_bytes,
+        "micro_planned_bytes": micro_arena(graph).planned_bytes,
+    }
 
 
 def _constant(tensor: Tensor) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from converters.graph import Graph, Op, Quantization, Tensor, options
 
-IOType = Literal["int8", "uint8", "float32"]
+IOType = Literal["int8", "uint8", "int16", "float32"]
 
 
 def set_input_type(graph: Graph, dtype: IOType) -> None:
@@ -20,11 +20,10 @@ def set_input_type(graph: Graph, dtype: IOType) -> None:
     """
     if dtype == "int8":
         return
-    for i, inner in enumerate(graph.inputs):
+    for inner in dict.fromkeys(graph.inputs):
         outer = _outer(inner, dtype)
         graph.ops.insert(0, Op("QUANTIZE", [outer], [inner], options("QuantizeOptions")))
-        graph.replace_endpoint(inner, outer)
-        graph.inputs[i] = outer
+        graph.replace_input(inner, outer)
 
 
 def set_output_type(graph: Graph, dtype: IOType) -> None:
@@ -36,14 +35,13 @@ def set_output_type(graph: Graph, dtype: IOType) -> None:
     """
     if dtype == "int8":
         return
-    for i, inner in enumerate(graph.outputs):
+    for inner in dict.fromkeys(graph.outputs):
         outer = _outer(inner, dtype)
         kind = "QUANTIZE" if dtype == "uint8" else "DEQUANTIZE"
         version = 1 if kind == "QUANTIZE" else 2
         fields = options(f"{kind.capitalize()}Options")
         graph.ops.append(Op(kind, [inner], [outer], fields, version))
-        graph.replace_endpoint(inner, outer)
-        graph.outputs[i] = outer
+        graph.replace_output(inner, outer)
 
 
 def _outer(inner: Tensor, dtype: IOType) -> Tensor:

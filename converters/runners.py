@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.folders import write_files
 from keras_archs.quiet import quiet_tensorflow
 
 
@@ -121,10 +122,7 @@ class SavedModelRunner:
         import tensorflow as tf
 
         with tempfile.TemporaryDirectory(prefix="converters-") as folder:
-            for name, content in files.items():
-                path = Path(folder, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
+            write_files(files, Path(folder))
             # The variables are read here, so that the files are not needed afterwards.
             self._model = tf.saved_model.load(str(Path(folder, "saved_model")))
         self._serve = self._model.signatures["serve"]

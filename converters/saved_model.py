@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import keras
 import numpy as np
 
 from converters.errors import ConversionError
+from converters.folders import write_files
 from converters.keras_model import call, model_end
 from keras_archs.choices import check_choice
 from keras_archs.modes import Mode
@@ -180,6 +182,23 @@ def check_loads_alone(folder: Path) -> tuple[str, ...]:
             result.stderr,
         )
     return tuple(json.loads(result.stdout.splitlines()[-1]))
+
+
+def check_files_load_alone(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The same of a SavedModel that is not written yet.
+
+    Args:
+        files: Relative name to content, below `saved_model/`.
+
+    Returns:
+        As `check_loads_alone`.
+
+    Raises:
+        ConversionError: Likewise.
+    """
+    with tempfile.TemporaryDirectory(prefix="converters-") as folder:
+        write_files(files, Path(folder))
+        return check_loads_alone(Path(folder, "saved_model"))
 
 
 _ALONE = """

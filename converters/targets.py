@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from converters.arena import micro_arena, op_name
 from converters.delegates import Refusal, partitions
 from converters.graph import Graph, Op, Tensor
-from converters.metadata import Metadata
+from converters.metadata import Metadata, read_metadata
 from keras_archs.choices import check_choice
 
 _COMPUTING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
@@ -154,7 +154,7 @@ def lint(model: Graph | bytes, target: Target | str, metadata: Metadata | None =
     Args:
         model: A graph, or the content of a .tflite from a source that is trusted.
         target: A name of `list_targets`, or a target.
-        metadata: What the file says about itself; None for nothing.
+        metadata: What the file says about itself, in place of what is read from its bytes.
 
     Returns:
         What breaks the target first, then what costs there; empty if all is well.
@@ -165,6 +165,8 @@ def lint(model: Graph | bytes, target: Target | str, metadata: Metadata | None =
     """
     row = get_target(target) if isinstance(target, str) else target
     graph = Graph(model) if isinstance(model, bytes) else model
+    if metadata is None and isinstance(model, bytes):
+        metadata = read_metadata(model)
     found = [finding for check in _CHECKS for finding in check(graph, row)]
     found += _check_metadata(graph, row, metadata)
     return sorted(found, key=lambda finding: finding.severity)

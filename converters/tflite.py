@@ -118,7 +118,7 @@ class _Quantizer:
             graph.inputs[0].range = _PIXELS
         self._graph, self._ranged = graph, graph.to_bytes()
         self._means = {name: what.channel_mean for name, what in seen.items() if what.channels is not None}
-        self._corrected = 0
+        self._corrected: dict[frozenset[str], int] = {}
 
     def _equalize(self, graph: Graph) -> None:
         seen = observe(graph.to_bytes(), self._samples, "minmax", channels=True, report=self._report)
@@ -135,14 +135,15 @@ class _Quantizer:
 
     def content(self) -> bytes:
         """The quantized model."""
-        plain = self._quantize(frozenset())
+        in_float: frozenset[str] = frozenset()
+        content = self._quantize(in_float)
         if self._plan.tolerance is not None:
-            choice = self._choose(plain)
-            self.done["float_layers"] = sorted(choice.nodes)
-            plain = choice.content
+            choice = self._choose(content)
+            in_float, content = choice.nodes, choice.content
+            self.done["float_layers"] = sorted(in_float)
         if "bias_correction" in self._plan.corrections:
-            self.done["corrected"] = self._corrected
-        return plain
+            self.done["corrected"] = self._corrected[in_float]
+        return content
 
     def _choose(self, plain: bytes) -> Choice:
         """Keep the fewest layers in float that meet the tolerance."""
@@ -160,11 +161,14 @@ class _Quantizer:
     def _quantize(self, denied: frozenset[str]) -> bytes:
         self._report("quantizing", 0, 0)
         recipe = get_recipe(self._plan.recipe)
-        content = _to_int16(self._ranged) if recipe.activations == "int16" else self._to_int8(denied)
+        if recipe.activations == "int16":
+            content = _to_int16(self._ranged, self._plan.per_channel_dense)
+        else:
+            content = self._to_int8(denied)
         if "bias_correction" not in self._plan.corrections:
             return content
         graph = Graph(content)
-        self._corrected = correct_biases(graph, self._graph, self._means)
+        self._corrected[denied] = correct_biases(graph, self._graph, self._means)
         return graph.to_bytes()
 
     def _to_int8(self, denied: frozenset[str]) -> bytes:
@@ -180,7 +184,7 @@ class _Quantizer:
         )
 
 
-def _to_int16(ranged: bytes) -> bytes:
+def _to_int16(ranged: bytes, per_channel_dense: bool) -> bytes:
     """Activations in 16 bits by TensorFlow's older quantizer, the only one that has them.
 
     Its Python interface calibrates by itself; what is below it takes the ranges in the file.
@@ -189,4 +193,4 @@ def _to_int16(ranged: bytes) -> bytes:
 
     int16, int64 = np.dtype(np.int16).num, np.dtype(np.int64).num
     quantizer = Calibrator(ranged)._calibrator
-    return quantizer.QuantizeModel(int16, int16, False, int16, int64, False, False)
+    return quantizer.QuantizeModel(int16, int16, False, int16, int64, False, not per_channel_dense)

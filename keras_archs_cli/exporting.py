@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from converters.metadata import Metadata, TensorMetadata, read_metadata
 from converters.recipes import list_recipes
 from converters.untrusted import check_tflite
 from keras_archs.analysis.records import short
+from keras_archs.modes import MODES
 from keras_archs.training import Run
-from keras_archs_cli.pipeline import ARTIFACTS, CALIBRATION_IMAGES
+from keras_archs_cli.pipeline import ARTIFACTS, CALIBRATION_IMAGES, checked
 
 REPORT = "report.html"
+_APART = ("int16x8", "saved_model")
 _MOST_LABELS = 5
 _LONGEST = 60
 
@@ -35,7 +38,8 @@ def compare_run(run_dir: Path, recipes: Iterable[Candidate] | None = None, as_js
     Args:
         run_dir: Folder of a finished run. What meets its recipe's tolerance goes to `artifacts/<label>/`, the
             report to `artifacts/report.html` and `artifacts/report.json`.
-        recipes: As for `converters.compare`; by default every recipe.
+        recipes: As for `converters.compare`; by default every recipe but int16x8, which is for
+            micro-controllers: a phone's or desktop's runtime takes a hundred times as long for it.
         as_json: Print the report as JSON instead of a table.
 
     Raises:
@@ -46,20 +50,24 @@ def compare_run(run_dir: Path, recipes: Iterable[Candidate] | None = None, as_js
     """
     run = Run.open(run_dir)
     model, data = run.load_model(), run.data()
+    calibration = data.images("train", min(CALIBRATION_IMAGES, len(data.train)))
+    mode = MODES[data.mode] if calibration.shape[-1] == 3 else False
+    usual: list[Candidate] = [*(name for name in list_recipes() if name not in _APART),
+             ("saved_model", {"recipe": "saved_model", "include_preprocessing": mode})]  # fmt: skip
     comparison = compare(
         model,
         data.dataset("test"),
         data.labels("test"),
-        recipes=list_recipes() if recipes is None else recipes,
-        representative_data=data.images("train", min(CALIBRATION_IMAGES, len(data.train))),
+        recipes=usual if recipes is None else recipes,
+        representative_data=calibration,
     )
     folder = run_dir / ARTIFACTS
+    page = comparison.save(folder / REPORT, date=f"{date.today():%d %B %Y}")
+    _print_comparison(comparison, page, as_json)
     failed = {row.label for row in comparison.failed}
     for label, artifact in comparison.artifacts.items():
         if label not in failed:
-            artifact.save(folder / label)
-    page = comparison.save(folder / REPORT, date=f"{date.today():%d %B %Y}")
-    _print_comparison(comparison, page, as_json)
+            checked(artifact, artifact.record["verification"]).save(folder / label)
     if failed or comparison.refused:
         raise typer.Exit(1)
 
@@ -88,12 +96,18 @@ def inspect_file(path: Path, as_json: bool = False) -> None:
     """
     content = path.read_bytes()
     check_tflite(content, repr(str(path)))
-    found, metadata = explain(content), read_metadata(content)
+    found = explain(content)
+    try:
+        metadata, unread = read_metadata(content), ""
+    except ValueError as error:  # What a client would stumble over is worth knowing, and so is the rest.
+        metadata, unread = None, str(error)
     if as_json:
-        print(json.dumps({"file": str(path), **found, "labels": _labels(metadata)}, indent=2, default=str))
+        described = asdict(metadata) if metadata is not None else None
+        described = {"unread": unread} if unread else described
+        print(json.dumps({"file": str(path), **found, "described": described}, indent=2, allow_nan=False))
         return
     console = Console(highlight=False)
-    for part in (_head(path, found), *_of_the_graph(found), *_of_the_metadata(metadata)):
+    for part in (_head(path, found), *_of_the_graph(found), *_of_the_metadata(metadata, unread)):
         console.print(part)
 
 
@@ -124,7 +138,8 @@ def _head(path: Path, found: dict[str, Any]) -> Table:
     table.add_row("quantized", _quantized(found["weights"]))
     table.add_row("MACs", short(found["total_macs"]))
     arena = found["arena"]
-    table.add_row("memory", f"{nbytes(arena['planned_bytes'])}, most at {_plain(arena['peak_op'])}")
+    micro = f"{nbytes(arena['micro_planned_bytes'])} in TFLite Micro"
+    table.add_row("memory", f"{nbytes(arena['planned_bytes'])}, {micro}; most at {_plain(arena['peak_op'])}")
     return table
 
 
@@ -152,7 +167,9 @@ def _left(row: dict[str, Any]) -> str:
     return "\n".join(f"{', '.join(kinds)}: {_plain(reason)}" for reason, kinds in reasons.items())
 
 
-def _of_the_metadata(metadata: Metadata | None) -> list[Any]:
+def _of_the_metadata(metadata: Metadata | None, unread: str) -> list[Any]:
+    if unread:
+        return ["", f"[bold]Metadata[/] not read: {_plain(unread, 300)}"]
     if metadata is None:
         return ["", "No metadata: clients have to know the preprocessing and the classes by themselves."]
     table = _facts()
@@ -180,12 +197,6 @@ def _described(tensor: TensorMetadata) -> str:
     if tensor.calibration is not None:
         parts.append("with a calibration of the scores")
     return "; ".join(parts)
-
-
-def _labels(metadata: Metadata | None) -> dict[str, list[str]]:
-    """Locale to the names of the classes."""
-    outputs = metadata.outputs if metadata is not None else ()
-    return {labels.locale: list(labels.names) for output in outputs for labels in output.labels}
 
 
 def _tensor(tensor: dict[str, Any]) -> str:

@@ -196,10 +196,10 @@ def export(  # noqa: PLR0913  each is an option
     recipe: Annotated[
         list[str] | None,
         typer.Option(help="float32, float16, dynamic_int8, weights_int8, weights_int4, int8, int16x8 or "
-                          "saved_model; repeat it for several. [default: int8]"),
+                          "saved_model; repeat it for several. [default: the target's best, or int8]"),
     ] = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Every recipe side by side, and artifacts/report.html to look at.")
+        bool, typer.Option("--all", help="All recipes but int16x8 side by side, and artifacts/report.html.")
     ] = False,
     target: Annotated[
         str | None,
@@ -230,22 +230,36 @@ def export(  # noqa: PLR0913  each is an option
     from converters import Tolerance
     from keras_archs.training import Run
     from keras_archs_cli.exporting import compare_run
-    from keras_archs_cli.pipeline import ARTIFACTS, Choices, export_run, results_table
+    from keras_archs_cli.pipeline import Choices, export_run, results_table
 
     if all_:
-        if recipe or target or raw_images or correction or rewrite or min_sqnr or ranges != "minmax":
+        if (
+            recipe
+            or target
+            or raw_images
+            or correction
+            or rewrite
+            or min_sqnr is not None
+            or ranges != "minmax"
+        ):
             raise typer.BadParameter("takes no other option but --json.", param_hint="--all")
         compare_run(run_dir, as_json=as_json)
         return
     tolerance = None if min_sqnr is None else Tolerance(min_sqnr_db=min_sqnr)
-    chosen = "default" if not rewrite else "none" if rewrite == ["none"] else tuple(rewrite)
-    choices = Choices(target, chosen, ranges, tuple(correction or ()), tolerance)  # type: ignore[arg-type]
-    reports = export_run(Run.open(run_dir), recipe or ["int8"], choices, raw_images)
+    choices = Choices(
+        target=target,
+        rewrite=tuple(rewrite) if rewrite else "default",
+        ranges=ranges,  # type: ignore[arg-type]
+        corrections=tuple(correction or ()),
+        tolerance=tolerance,
+    )
+    exported = export_run(Run.open(run_dir), recipe or [], choices, raw_images)
     if as_json:
-        print(json.dumps([report.to_dict() for report in reports], indent=2))
-    else:
-        Console().print(results_table(reports))
-        print(f"Artifacts: {run_dir / ARTIFACTS}")
+        print(json.dumps([one.to_dict() for one in exported], indent=2))
+        return
+    Console().print(results_table(exported))
+    for one in exported:
+        print(one)
 
 
 @app.command()

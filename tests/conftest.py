@@ -1,5 +1,6 @@
 """One process a worker, one thread a process, no chatter."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,4 +16,11 @@ def clean_state():
     """The same random weights in every test, and no graph left behind."""
     keras.utils.set_random_seed(0)
     yield
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def free_memory():
+    """Not after each test: among TensorFlow's million objects the collector takes up to a second."""
+    yield
+    gc.collect()

@@ -24,9 +24,11 @@ def affine_into_conv(graph: Graph) -> int:
     Returns:
         How many operations were folded.
     """
-    count = 0
-    for op in graph.of_kind("MUL", *_SIGNS):
-        count += _fold_backward(graph, op) or _fold_forward(graph, op)
+    count, last = 0, -1
+    while count > last:  # A product in front of a sum is in front of the convolution when the sum is in it.
+        last = count
+        for op in graph.of_kind("MUL", *_SIGNS):
+            count += _fold_backward(graph, op) or _fold_forward(graph, op)
     return count
 
 

@@ -14,7 +14,6 @@ from converters.graph import Graph, Op, Tensor, activation, constant, options, p
 
 # A correction is a whole number of these, so that int8 holds it exactly: 1, 1.5 and 2.25 for a 3x3 pool.
 STEP = 0.125
-SUFFIX = "/size_over_count"
 
 
 def average_pool_as_depthwise(graph: Graph) -> int:
@@ -89,7 +88,7 @@ def _depthwise(pool: Op, correction: np.ndarray) -> list[Op]:
     if np.all(correction == 1):
         return [Op("DEPTHWISE_CONV_2D", [_image(pool), kernel, bias], pool.outputs, sums)]
     between = Tensor(f"{name}/sum", pool.output.shape, "FLOAT32")
-    factors = constant(f"{name}{SUFFIX}", correction.astype(np.float32)[None, ..., None])
+    factors = constant(f"{name}/size_over_count", correction.astype(np.float32)[None, ..., None])
     product = options("MulOptions", fusedActivationFunction=sums.fusedActivationFunction)
     sums.fusedActivationFunction = activation("NONE")
     return [

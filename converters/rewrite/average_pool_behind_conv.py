@@ -8,6 +8,8 @@ branches.
 
 from __future__ import annotations
 
+import numpy as np
+
 from converters.graph import Graph, Op, Tensor, activation
 
 
@@ -21,7 +23,8 @@ def average_pool_behind_conv(graph: Graph) -> int:
         How many were swapped.
     """
     count = 0
-    for pool in graph.of_kind("AVERAGE_POOL_2D"):
+    # From the last to the first, so that a convolution passes one pool after the other.
+    for pool in [*graph.of_kind("AVERAGE_POOL_2D")][::-1]:
         conv = graph.only_consumer(pool.output)
         if conv is not None and _commute(pool, conv):
             _swap(graph, pool, conv)
@@ -37,11 +40,21 @@ def _commute(pool: Op, conv: Op) -> bool:
         and kernel is not None
         and kernel.shape[1:3] == (1, 1)
         and kernel.shape[3] == pool.output.shape[3]  # not grouped
-        and kernel.shape[0] < kernel.shape[3]
         and (conv.options.strideH, conv.options.strideW) == (1, 1)
         and (pool.options.strideH, pool.options.strideW) == (1, 1)
         and pool.options.fusedActivationFunction == activation("NONE")
+        and _pays(pool, conv)
     )
+
+
+def _pays(pool: Op, conv: Op) -> bool:
+    """Whether there is less to do afterwards, when the convolution runs on the larger image."""
+    image, pooled, result = pool.inputs[0], pool.output.shape, conv.output.shape
+    assert image is not None
+    taps = pool.options.filterHeight * pool.options.filterWidth
+    products = pooled[3] * result[3]
+    larger, smaller = np.prod(image.shape[1:3]), np.prod(pooled[1:3])
+    return larger * products + smaller * taps * result[3] < smaller * (taps * pooled[3] + products)
 
 
 def _swap(graph: Graph, pool: Op, conv: Op) -> None:

@@ -30,6 +30,8 @@ def _prune(graph: Graph, first: Op) -> int:
     chain = _path_to_reader(graph, first)
     if kernel is None or bias is None or not chain or kernel.dtype != np.float32:
         return 0
+    if kernel.shape[3] != first.inputs[0].shape[3]:  # type: ignore[union-attr]
+        return 0  # Grouped: without a filter the others would be in other groups.
     value = _activated(first, bias)
     dead = ~kernel.any(axis=(1, 2, 3))
     for op in chain[:-1]:
@@ -39,7 +41,8 @@ def _prune(graph: Graph, first: Op) -> int:
             taps, offset = op.constant(1), op.constant(2)
             assert taps is not None
             assert offset is not None
-            value = _activated(op, offset + taps.sum(axis=(0, 1, 2)) * value)
+            value = offset + taps.sum(axis=(0, 1, 2)) * value
+        value = _activated(op, value)
     reader = chain[-1]
     weights = reader.constant(1)
     assert weights is not None

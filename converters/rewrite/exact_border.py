@@ -33,8 +33,10 @@ def exact_border(graph: Graph) -> int:
         scale, zero = factors.quantization.scale[0], factors.quantization.zero_point[0]
         steps = (factors.data.astype(np.float32) - zero) * scale / STEP
         whole = np.round(steps)
+        # No window holds more pixels than its size.
+        possible = whole.min() * STEP >= 1 and whole.max() <= 127
         # Half a step of the quantizer's is the most by which a value of ours can be off.
-        if whole.max() <= 127 and np.abs(steps - whole).max() * STEP <= 0.51 * scale:
+        if possible and np.abs(steps - whole).max() * STEP <= 0.51 * scale:
             exact = Quantization(np.array([STEP], np.float32), np.zeros(1, np.int64))
             mul.inputs[1] = constant(factors.name, whole.astype(np.int8), exact)
             count += 1

@@ -21,9 +21,11 @@ def square_as_product(graph: Graph) -> int:
     """
     count = 0
     for op in graph.of_kind("SQUARE", "NEG"):
-        x = op.inputs[0]
-        minus = constant(f"{op.output.name}/minus_one", np.full((1,), -1, np.float32))
-        other = x if op.kind == "SQUARE" else minus
+        x = other = op.inputs[0]
+        if op.output.dtype != "FLOAT32":
+            continue
+        if op.kind == "NEG":
+            other = constant(f"{op.output.name}/minus_one", np.full((1,), -1, np.float32))
         graph.insert(Op("MUL", [x, other], op.outputs, options("MulOptions")), op)
         graph.ops.remove(op)
         count += 1

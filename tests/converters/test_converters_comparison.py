@@ -13,6 +13,7 @@ from converters import Artifact, ConversionError, verify
 from converters.comparison import compare, compare_artifacts, frontier, milliseconds, nbytes
 from converters.graph import Graph
 from converters.report import page
+from keras_archs.modes import MODES
 from keras_archs_cli import exporting
 
 module = sys.modules[compare.__module__]  # The package has a function of this name.
@@ -349,8 +350,20 @@ def test_inspect_shows_metadata_and_labels(capsys, monkeypatch, request):
     assert "3 labels: cat, dog, crane; 3 labels [de]: Katze, Hund, Kranich" in text
     exporting.inspect_file(path, as_json=True)
     read = json.loads(capsys.readouterr().out)
-    assert read["labels"]["de"] == ["Katze", "Hund", "Kranich"]
+    assert read["described"]["inputs"][0]["mean"] == [127.5]
+    assert read["described"]["outputs"][0]["labels"][1]["names"] == ["Katze", "Hund", "Kranich"]
     assert read["total_macs"] == 0
+
+
+def test_inspect_explains_a_file_whose_labels_are_lost(request, tmp_path, capsys):
+    """What anything leaves that writes the model again: the description without the files behind it."""
+    content = request.path.with_name("mediapipe_metadata.tflite").read_bytes()
+    path = tmp_path / "bare.tflite"
+    path.write_bytes(Graph(content).to_bytes())
+    exporting.inspect_file(path)
+    assert re.search("Metadata not read: .*labels", " ".join(capsys.readouterr().out.split()))
+    exporting.inspect_file(path, as_json=True)
+    assert "labels" in json.loads(capsys.readouterr().out)["described"]["unread"]
 
 
 def test_inspect_is_not_fooled_by_names(artifacts, tmp_path, capsys):
@@ -374,22 +387,26 @@ def test_inspect_refuses_a_damaged_file(artifacts, tmp_path):
 @pytest.fixture
 def run(monkeypatch, found, tmp_path):
     """A run folder, and a comparison in place of the conversions."""
+    calibration = np.zeros((50, 8, 8, 3), np.float32)
     splits = SimpleNamespace(
         dataset=lambda split: split, labels=lambda split: f"{split} labels", train=range(50),
-        images=lambda split, n: (split, n),
+        images=lambda split, n: calibration if (split, n) == ("train", 50) else None, mode="tf",
     )  # fmt: skip
     opened = SimpleNamespace(load_model=lambda: "model", data=lambda: splits)
     monkeypatch.setattr(exporting.Run, "open", lambda path: opened)
     asked = []
     monkeypatch.setattr(exporting, "compare", lambda *args, **kwargs: asked.append((args, kwargs)) or found)
-    return SimpleNamespace(folder=tmp_path, asked=asked)
+    return SimpleNamespace(folder=tmp_path, asked=asked, calibration=calibration)
 
 
 def test_compare_run_leaves_artifacts_and_a_report(run, capsys):
     exporting.compare_run(run.folder)
     ((args, kwargs),) = run.asked
     assert args == ("model", "test", "test labels")
-    assert kwargs == {"recipes": exporting.list_recipes(), "representative_data": ("train", 50)}
+    assert kwargs["representative_data"] is run.calibration
+    *files, saved_model = kwargs["recipes"]
+    assert files == [name for name in exporting.list_recipes() if name not in ("int16x8", "saved_model")]
+    assert saved_model == ("saved_model", {"recipe": "saved_model", "include_preprocessing": MODES["tf"]})
     inside = run.folder / "artifacts"
     assert {path.name for path in inside.iterdir()} == {*RECIPES, "report.html", "report.json"}
     assert Artifact.load(inside / "int8").record["verification"]["passed"]

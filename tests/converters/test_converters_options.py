@@ -16,7 +16,7 @@ from keras import layers
 import converters
 from converters.artifact import TFLITE
 from converters.graph import Graph, Quantization
-from converters.metadata import read_metadata
+from converters.metadata import Metadata, read_metadata
 from converters.plan import CORRECTIONS
 from converters.probe import probe
 from converters.runners import dequantize, quantize
@@ -391,10 +391,17 @@ def test_a_tolerance_that_cannot_be_met_says_what_came_nearest(outlier):
     [
         ({"recipe": "int"}, r"recipe='int' is not accepted. Did you mean 'int8'"),
         ({"ranges": "percentil"}, r"ranges='percentil' is not accepted. Did you mean 'percentile'"),
-        ({"corrections": "equalisation"}, r"correction='equalisation' .* Did you mean 'equalization'"),
-        ({"corrections": ["bias"]}, r"correction='bias' is not accepted.*'bias_absorption'"),
+        ({"corrections": "equalisation"}, r"corrections='equalisation' .* Did you mean 'equalization'"),
+        ({"corrections": ["bias"]}, r"corrections='bias' is not accepted.*'bias_absorption'"),
         ({"rewrite": "relu_in_add"}, r"rewrite='relu_in_add' is not accepted. Did you mean 'relu_into_add'"),
-        ({"rewrite": ["None"]}, r"rewrite='None' is not accepted. Did you mean 'none'"),
+        ({"rewrite": "None"}, r"rewrite='None' is not accepted. Did you mean 'none'"),
+        ({"rewrite": ["none", "exact_border"]}, r"rewrite='none' is not accepted"),
+        (
+            {"recipe": "saved_model", "rewrite": "dead_channels"},
+            r"rewrite='dead_channels' is for TFLite files",
+        ),
+        ({"recipe": "float16", "ranges": "mse"}, r"ranges='mse' is for recipes with integer activations"),
+        ({"recipe": "float32", "corrections": "equalization"}, r"corrections=\('equalization',\) is for rec"),
         ({"target": "edge_tpu"}, r"target='edge_tpu' is not accepted. Did you mean 'edgetpu'"),
         ({"include_preprocessing": "torsch"}, r"include_preprocessing='torsch' .* Did you mean 'torch'"),
         ({"include_preprocessing": True}, r"is for models of keras_archs.*give the name of a mode \(caffe"),
@@ -412,8 +419,24 @@ def test_a_tolerance_that_cannot_be_met_says_what_came_nearest(outlier):
         ({"recipe": "saved_model", "labels": NAMES}, r"labels and metadata are for TFLite files"),
         ({"labels": NAMES[:9]}, r"9 .*10"),
         (
-            {"recipe": "int16x8", "tolerance": converters.Tolerance()},
+            {"recipe": "int16x8", "tolerance": converters.Tolerance(min_sqnr_db=30)},
             r"keeps layers of an int8 model in float",
+        ),
+        ({"tolerance": converters.Tolerance()}, r"tolerance=Tolerance\(.*\) needs a limit"),
+        ({"tolerance": converters.Tolerance(min_sqnr_db=float("nan"))}, r"finite numbers for limits"),
+        ({"tolerance": converters.Tolerance(min_agreement=97)}, r"min_agreement=97 must be a share"),
+        (
+            {"target": "edgetpu", "tolerance": converters.Tolerance(min_sqnr_db=30)},
+            r"target='edgetpu' computes in integers only",
+        ),
+        ({"labels": NAMES, "metadata": Metadata("x")}, r"labels and metadata were both given"),
+        (
+            {"recipe": "float32", "target": "mobile"},
+            r"target='mobile' tells clients how to normalise images, and 'tiny' does not say",
+        ),
+        (
+            {"recipe": "saved_model", "include_preprocessing": "tf"},
+            r"include_preprocessing='tf': .* for RGB, .* 1 channels: give False",
         ),
         ({"representative_data": None}, r"representative_data=None, but recipe 'int8'"),
         ({"representative_data": noise(3, 9, 1)}, r"sample 0 has shape \(3, 9, 9, 1\); .*\(N, 8, 8, 1\)"),
@@ -425,7 +448,21 @@ def test_what_is_refused_before_anything_is_converted(trained, given, message):
         converters.convert(trained, **given)
 
 
+def test_a_tolerance_is_for_one_output_and_for_what_it_says():
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3)(image)
+    several, feature_map = keras.Model(image, [x, x]), keras.Model(image, x)
+    sqnr, agreement = converters.Tolerance(min_sqnr_db=30), converters.Tolerance(min_agreement=0.9)
+    with pytest.raises(ValueError, match="tolerance is for models with one output"):
+        converters.convert(several, "int8", representative_data=noise(2, 8), tolerance=sqnr)
+    with pytest.raises(ValueError, match=r"min_agreement=0.9 is for models with classes"):
+        converters.convert(feature_map, "int8", representative_data=noise(2, 8), tolerance=agreement)
+
+
 def test_other_types_are_refused(trained):
+    for argument in ("corrections", "rewrite"):
+        with pytest.raises(TypeError, match=f"{argument}=5 is not accepted"):
+            converters.convert(trained, "int8", representative_data=CALIBRATING, **{argument: 5})
     with pytest.raises(TypeError, match=r"tolerance=0.5 is not accepted: a converters.Tolerance is"):
         converters.convert(trained, "int8", representative_data=CALIBRATING, tolerance=0.5)
     with pytest.raises(TypeError, match=r"include_preprocessing=None is not accepted: True, False"):

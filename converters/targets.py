@@ -295,7 +295,7 @@ def _check_delegate(graph: Graph, target: Target) -> Iterator[Finding]:
         yield Finding("error", "model", problem, f"export with the recipe {' or '.join(target.recipes)}")
         return
     for row in found.refused:
-        if not row.kind.startswith("CUSTOM "):
+        if not row.kind.startswith("CUSTOM ") and (target.delegate, row.kind) not in _CHEAP:
             yield _refusal(target, target.delegate, row)
     if found.partitions > 1:
         yield Finding(
@@ -320,9 +320,9 @@ _ADVICE = {
     ("coreml", "MEAN"): "pool with GlobalAveragePooling2D(keepdims=True) and flatten afterwards",
     ("xnnpack", "AVERAGE_POOL_2D"): "export with the rewrites, which make it a depthwise convolution",
     ("xnnpack", "RELU"): "export with the rewrites, which fuse it into the operation before",
-    ("xnnpack", "QUANTIZE"): "it is the step from uint8 to int8, which costs little",
-    ("xnnpack", "SOFTMAX"): "let the model end in logits, or leave it: it costs little",
 }
+# The step between uint8 and int8, and the end of a classifier: nobody has to do anything about them.
+_CHEAP = (("xnnpack", "QUANTIZE"), ("xnnpack", "SOFTMAX"))
 
 
 def _check_arena(graph: Graph, target: Target) -> Iterator[Finding]:

@@ -88,6 +88,59 @@ def test_export_of_a_run(quickstart, cli):
     assert (code, "recipe='int9' is not accepted. Did you mean 'int8'?" in err) == (1, True)
 
 
+def test_export_for_a_target_with_choices(quickstart, cli):
+    folder, _ = quickstart
+    choices = ["--ranges", "mse", "--correction", "equalization", "--rewrite", "relu_into_add", "--json"]
+    code, out, err = cli("export", str(folder), "--target", "mobile", "--min-sqnr", "20", *choices)
+    assert (code, err) == (0, "")
+    (exported,) = json.loads(out)
+    assert exported["folder"] == str(folder / "artifacts" / "int8-mobile")
+    assert any("MAX_POOL_2D" in finding["where"] for finding in exported["lint"])
+    record = json.loads((folder / "artifacts/int8-mobile/artifact.json").read_text())
+    plan = record["plan"]
+    assert (plan["ranges"], plan["corrections"], plan["rewrites"]) == (
+        "mse",
+        ["equalization"],
+        ["relu_into_add"],
+    )
+    assert (plan["tolerance"]["min_sqnr_db"], plan["input_type"], record["target"]) == (20, "uint8", "mobile")
+    code, out, _ = cli("inspect", str(folder / "artifacts/int8-mobile/model.tflite"))
+    assert code == 0
+    assert "10 labels: 0, 1, 2, 3, 4" in out
+
+
+def test_export_takes_raw_images_into_a_folder_of_their_own(quickstart, cli):
+    folder, _ = quickstart
+    code, out, _ = cli("export", str(folder), "--recipe", "float32", "--raw-images")
+    assert (code, out.splitlines()[-1]) == (0, str(folder / "artifacts/float32-raw"))
+    record = json.loads((folder / "artifacts/float32-raw/artifact.json").read_text())
+    assert record["plan"]["image"]["mean"] == [127.5]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--recipe float16 --ranges mse", "ranges='mse' does nothing for float16"),
+        ("--recipe float32 --target micro", "recipe='float32' makes no sense for target='micro'"),
+        ("--recipe int8 --recipe dynamic_int8 --target micro", "recipe='dynamic_int8' makes no sense"),
+        ("--rewrite relu_in_add", "rewrite='relu_in_add' is not accepted. Did you mean 'relu_into_add'"),
+        ("--target micro --min-sqnr 30", "computes in integers only"),
+    ],
+)
+def test_export_checks_everything_first(quickstart, cli, options, message):
+    folder, _ = quickstart
+    before = sorted(folder.rglob("*"))
+    code, _, err = cli("export", str(folder), *options.split())
+    assert (code, sorted(folder.rglob("*"))) == (1, before)
+    assert message in err
+
+
+def test_all_takes_no_other_option(cli):
+    code, _, err = cli("export", "nowhere", "--all", "--min-sqnr", "0")
+    assert code == 2
+    assert "takes no other option" in err
+
+
 def test_train_writes_a_new_folder_each_time(cli, tmp_path):
     arguments = ["train", "--epochs", "1", "--set", "data.image_size=8", "--json"]
     for name in ("resnet20-digits", "resnet20-digits-2"):

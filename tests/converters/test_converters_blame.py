@@ -7,11 +7,13 @@ from functools import cache
 import flatbuffers
 import numpy as np
 import pytest
+from graph_builder import Build
 
 from converters.blame import (
     LayerError,
     Measured,
     Sensitivity,
+    _Judge,
     choose_float_layers,
     in_words,
     island,
@@ -242,6 +244,25 @@ def test_mixed_precision_meets_the_tolerance_with_few_float_operations(planted, 
         )
 
 
+def test_the_other_layers_follow_in_the_order_of_blame(planted, quantizer):
+    content, int8 = planted
+    errors = layer_errors(content, int8, SAMPLES)
+    ranking = sensitivity(content, errors, SAMPLES, lambda nodes: quantizer(content, nodes), 2)
+    assert [one.layer.name for one in ranking[2:]] == [error.name for error in errors[2:]]
+    assert [one.measured is None for one in ranking] == [False, False, *[True] * (len(errors) - 2)]
+
+
+def test_two_classes_of_a_sigmoid_agree_or_not():
+    build = Build((1, 4, 4, 1))
+    scores = build._add("LOGISTIC", [build.image], build.image.shape)
+    judge = _Judge(build.finish(scores), np.linspace(-1, 1, 32, dtype=np.float32).reshape(2, 4, 4, 1))
+    build.graph.ops[0].inputs[0] = build.with_constant("ADD", build.image, values=[0.07])
+    build.graph.ops.reverse()
+    measured = judge.measure(build.graph.to_bytes())
+    assert measured.agreement == 1 - 1 / 32
+    assert not measured.meets(Tolerance(min_agreement=0.97))
+
+
 def test_an_error_is_that_of_the_layer_that_adds_it():
     exact, spoilt = network(), network(spoilt="narrow")
     by_name = {error.name: error for error in layer_errors(exact, spoilt, SAMPLES)}
@@ -423,6 +444,7 @@ def error(**changes):
         ({"logits_sqnr_db": 41.0, "own_sqnr_db": 30.0}, "from the layers before, its own has 30.0 dB"),
         ({"kind": "CONCATENATION"}, "its inputs share one range"),
         ({"kind": "LOGISTIC"}, "fixes its step at 1/256"),
+        ({"kind": "SOFTMAX", "logits_sqnr_db": 60.0}, "fixes its step at 1/256"),
         ({"scale": math.nan}, "it computes in float"),
         ({"logits_sqnr_db": 41.0}, "nothing to repair"),
         ({}, "its step is too coarse, its own error has 15.0 dB"),

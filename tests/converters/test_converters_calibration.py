@@ -14,7 +14,7 @@ from converters.calibration import (
     set_ranges,
 )
 from converters.errors import ConversionError
-from converters.graph import Graph, options
+from converters.graph import Graph, constant, options
 
 BINS = 2048
 
@@ -284,23 +284,16 @@ class TestSetting:
                 assert tensor.range == choose_range(seen[tensor.name], method)
                 assert tensor.range[1] < seen[tensor.name].high or method in ("minmax", "mse")
 
-    def test_what_a_softmax_reads_keeps_all_that_occurred(self):
-        build = Build((1, 1, 1, 4))
-        logits = build.conv(build.image, 4, (1, 1))
-        end = build._add("SOFTMAX", [logits], logits.shape, options("SoftmaxOptions", beta=1.0))
-        graph = Graph(build.finish(end))
-        images = np.random.default_rng(0).normal(size=(40, 1, 1, 4)).astype(np.float32)
-        images[3] *= 50
-        seen = observe(graph.to_bytes(), images, "moving_average", False, silent)
-        set_ranges(graph, seen, "moving_average")
-        (tensor,) = graph.ops[-1].inputs
-        assert tensor.range == (seen[tensor.name].low, seen[tensor.name].high)
-
-    def test_the_logits_in_front_of_a_softmax_keep_all_that_occurred(self):
+    @pytest.mark.parametrize("behind", [("SOFTMAX",), ("RESHAPE",), ("RESHAPE", "SOFTMAX"), ("LOGISTIC",)])
+    def test_the_logits_in_front_of_the_result_keep_all_that_occurred(self, behind):
         build = Build((1, 56, 56, 1))
-        logits = build.conv(build.image, 4, (1, 1))
-        fields = options("SoftmaxOptions", beta=1.0)
-        content = build.finish(build._add("SOFTMAX", [logits], logits.shape, fields))
+        logits = end = build.conv(build.image, 4, (1, 1))
+        for kind in behind:
+            shape = (1, logits.shape[1] * logits.shape[2], 4) if kind == "RESHAPE" else end.shape
+            fields = {"SOFTMAX": options("SoftmaxOptions", beta=1.0)}.get(kind)
+            sizes = [constant(f"{kind}/shape", np.array(shape, np.int32))] if kind == "RESHAPE" else []
+            end = build._add(kind, [end, *sizes], shape, fields)
+        content = build.finish(end)
         images = np.random.default_rng(0).normal(size=(50, 56, 56, 1)).astype(np.float32)
         images[3, 2, 2] = 50
         graph, seen = Graph(content), observe(content, images, "percentile", False, silent)

@@ -45,3 +45,22 @@ def test_an_artifact_that_normalises_leaves_nothing_to_do(mode):
     inside = {"mean": (1.0,), "deviation": (2.0,), "bgr": True}
     image = described(mode, image=inside).inputs[0]
     assert (image.mean, image.std) == ((0.0,), (1.0,))
+
+
+def test_labels_alone_say_nothing_of_what_nobody_knows():
+    image = described(None, target=None, labels=list("abcd")).inputs[0]
+    assert (image.color_space, image.mean, image.std) == ("RGB", (), ())
+
+
+def test_a_target_that_tells_the_arithmetic_wants_to_know_it():
+    with pytest.raises(ValueError, match=r"target='mobile' tells clients .* does not say: give include_pre"):
+        described(None)
+
+
+@pytest.mark.parametrize(("channels", "space"), [(1, "GRAYSCALE"), (3, "RGB"), (4, "UNKNOWN")])
+def test_a_model_that_begins_with_rescaling_normalises_by_itself(channels, space):
+    x = keras.Input((8, 8, channels))
+    scores = layers.Dense(4)(layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(x)))
+    plan = Plan("float32", (8, 8, channels), ("logits",))
+    image = describe_for_clients(keras.Model(x, scores), plan, "mobile", "name", None, None).inputs[0]
+    assert (image.mean, image.std, image.color_space) == ((0.0,), (1.0,), space)

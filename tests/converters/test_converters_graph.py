@@ -1,11 +1,15 @@
 """Reading and writing graphs."""
 
+import copy
+
+import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from graph_builder import Build, empty, random_graph, run
 
-from converters.graph import Graph, Tensor, constant
+from converters.errors import ConversionError
+from converters.graph import Graph, Op, Tensor, constant, options
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +50,19 @@ def test_a_shared_constant_is_stored_once():
     model = schema.Model.GetRootAs(build.finish(first, second), 0)
     sizes = [model.Buffers(i).DataLength() for i in range(model.BuffersLength())]
     assert sizes.count(weights.nbytes) == 1
+
+
+def test_what_loops_is_named():
+    build = Build((1, 4, 4, 2))
+    build.finish(build.pool("MAX", build.image))
+    state = Tensor("net/lstm/while", (1,), "FLOAT32")
+    build.graph.ops.append(Op("WHILE", [build.image], [state], options("WhileOptions")))
+    raw = schema.ModelT.InitFromObj(schema.Model.GetRootAs(build.graph.to_bytes(), 0))
+    raw.subgraphs = [*raw.subgraphs, copy.copy(raw.subgraphs[0])]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(raw.Pack(builder), b"TFL3")
+    with pytest.raises(ConversionError, match=r"2 subgraphs, for loops .*: WHILE 'net/lstm/while'; "):
+        Graph(bytes(builder.Output()))
 
 
 def test_neighbours():

@@ -127,3 +127,19 @@ def build_float(like):
     tensor = quantized(Build(like.shape).image, 1, 0)
     tensor.name, tensor.dtype, tensor.quantization = "real", "FLOAT32", None
     return tensor
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_image_may_be_a_result_and_a_result_have_two_names(dtype):
+    build = Build((1, 4, 4, 2))
+    end = build.pool("MAX", build.image)
+    graph = Graph(build.finish(build.image, end, end))
+    for tensor in graph.tensors():
+        quantized(tensor, SCALE, ZERO_POINT)
+    set_input_type(graph, dtype)
+    set_output_type(graph, dtype)
+    image = as_type(integers(), dtype)
+    got = Interpreter(model_content=graph.to_bytes()).get_signature_runner("serving_default")(image=image)
+    np.testing.assert_array_equal(got["output_0"], image)
+    assert got["output_1"].dtype == dtype
+    np.testing.assert_array_equal(got["output_1"], got["output_2"])

@@ -14,6 +14,7 @@ from graph_builder import run
 from keras import layers
 
 import converters
+from converters.arena import micro_arena
 from converters.artifact import TFLITE
 from converters.graph import Graph, Quantization
 from converters.metadata import Metadata, read_metadata
@@ -219,6 +220,16 @@ def test_the_delegate_changes_a_value_by_one_step_at_most(ours):
     assert np.abs(alone - delegated).max() <= 1
 
 
+def test_what_has_an_average_pool_keeps_it(patterns):
+    """XNNPACK has none, which the rewrites make up for; a micro-controller's runtime has."""
+    model, data = patterns
+    artifact = converters.convert(model, representative_data=data[:8], target="android_npu")
+    assert artifact.recipe == "int8"
+    assert artifact.record["ops"]["AVERAGE_POOL_2D"] == 2
+    rewrites = {"average_pool_behind_conv", "affine_as_depthwise", "square_as_product"}
+    assert set(artifact.record["rewrites"]) == rewrites
+
+
 def test_edgetpu_gets_no_float_operation(patterns, ours):
     model, data = patterns
     artifact = converters.convert(model, "int8", representative_data=data, target="edgetpu")
@@ -325,6 +336,42 @@ def test_micro_has_one_scale_for_a_dense_layer(micro, converted):
     dense, usual = (weights(artifact.files[TFLITE])[-1] for artifact in (micro, converted("int8")))
     assert (len(dense.quantization.scale), len(usual.quantization.scale)) == (1, 10)
     assert micro.record["inputs"][0]["dtype"] == micro.record["outputs"][0]["dtype"] == "int8"
+
+
+def test_so_it_has_with_16_bits(trained):
+    artifact = converters.convert(trained, "int16x8", representative_data=CALIBRATING[:8], target="micro")
+    assert len(weights(artifact.files[TFLITE])[-1].quantization.scale) == 1
+    assert artifact.record["plan"]["input_type"] == artifact.record["inputs"][0]["dtype"] == "int16"
+
+
+def test_a_target_says_what_it_will_not_run_and_what_it_needs(micro, phone):
+    assert micro.record["lint"] == []
+    assert micro.record["arena_bytes"] == micro_arena(Graph(micro.files[TFLITE])).planned_bytes
+    assert phone[1].record["lint"] == []
+
+
+def test_a_target_that_takes_no_grey_image_says_so(trained):
+    artifact = converters.convert(
+        trained, "float32", target="mobile", include_preprocessing=Mode((127.5,), (127.5,), bgr=False)
+    )
+    (finding,) = [one for one in artifact.record["lint"] if one["severity"] == "error"]
+    assert "its shape is (1, 8, 8, 1), and mobile feeds (1, height, width, 3)" in finding["problem"]
+
+
+def test_several_results_may_be_float_around_integers():
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, activation="relu")(image)
+    model = keras.Model(image, [layers.Dense(n)(layers.GlobalAveragePooling2D()(x)) for n in (3, 5)])
+    artifact = converters.convert(model, "int8", representative_data=noise(8, 8), target="browser")
+    assert [output["dtype"] for output in artifact.record["outputs"]] == ["float32", "float32"]
+    for expected, got in zip(model.predict(noise(8, 8), verbose=0), artifact(noise(8, 8)), strict=True):
+        assert np.abs(expected - got).max() < 0.05 * np.ptp(expected)
+
+
+def test_the_best_recipe_of_a_target_is_the_usual_one(trained):
+    artifact = converters.convert(trained, target="gpu_delegate")
+    assert artifact.recipe == "float16"
+    assert artifact.record["plan"]["input_type"] == "float32"
 
 
 def test_corrections_and_ranges_are_recorded(micro, trained, data):

@@ -245,6 +245,12 @@ def test_pieces_are_told_with_their_cause():
     assert "depthwise convolution" in found[0].advice
 
 
+def test_metadata_is_read_from_the_file():
+    content = network("FLOAT32").to_bytes()
+    assert any("does not say how float images are normalised" in line for line in problems(content, "mobile"))
+    assert problems(write_metadata(content, described("float32")), "mobile") == []
+
+
 def test_errors_come_first():
     found = lint(network("INT8"), "mobile")
     assert [f.severity for f in found] == sorted(f.severity for f in found)

@@ -79,7 +79,12 @@ FAMILIES = (
     "plain18 plain20 resnet20 resnet20_option_b resnet20_option_c preact_resnet110 wide_resnet16_4 "
     "inception_v2 inception_resnet_v1 inception_resnet_v2 xception41p vgg11 vgg11_bn"
 ).split()
-NORMALISES = ("keras.EfficientNetB0",)  # takes 0..255
+# What the images go from and to where it is not -1 to 1: BGR without a deviation; normalised inside.
+RANGES = {
+    "resnet50": (-103.9, 131.1),
+    "googlenet_2014": (-103.9, 131.1),
+    "keras.EfficientNetB0": (0.0, 255.0),
+}
 APPLICATIONS = ("keras.DenseNet121", "keras.MobileNetV2", "keras.EfficientNetB0")
 GROUPS = ("table", "families", "applications", "zoo", "all")
 CLIENT_MODELS = ("resnet50", "inception_v3", "xception")
@@ -209,7 +214,7 @@ def ours(recipe: str) -> str:
 
 def images(name: str, shape: tuple[int, ...], count: int, seed: int) -> np.ndarray:
     """Noise (count, H, W, C), float32: what the network of that name takes."""
-    low, high = (0, 255) if name in NORMALISES else (-1, 1)
+    low, high = RANGES.get(name, (-1.0, 1.0))
     return np.random.default_rng(seed).uniform(low, high, (count, *shape)).astype(np.float32)
 
 

@@ -41,9 +41,10 @@ CORRECTIONS = ((), ("equalization",), ("bias_correction",), ("equalization", "bi
 # Half of the digits are for the test: with fewer of them one image is worth too many points.
 DATA = {
     "digits": {"data.source": "digits", "data.test_share": 0.5, "run.epochs": 24},
-    "shapes": {"data.source": "shapes:5000", "data.test": "shapes:3000", "run.epochs": 8},
+    "shapes": {"data.source": "shapes:5000", "data.test": "shapes:3000"},
 }
 NETWORKS = {"resnet": "resnet20", "inception": "small_inception", "xception": "small_xception"}
+EPOCHS_OF_SHAPES = {"resnet": 8, "inception": 24, "xception": 8}
 
 
 def narrow(step: Step) -> Step:
@@ -173,7 +174,8 @@ class Case:
 
 def trained(network: str, data: str, folder: Path) -> Case:
     """Train a network, or take it from the folder, where an earlier call left it."""
-    config = TrainConfig().replaced({"model.name": NETWORKS[network], "data.image_size": SIZE, **DATA[data]})
+    chosen = {"model.name": NETWORKS[network], "data.image_size": SIZE, **DATA[data]}
+    config = TrainConfig().replaced({"run.epochs": EPOCHS_OF_SHAPES[network], **chosen})
     model = train(config, folder / f"{network}-{data}").load_model()
     splits = load_data(config, progress=False)
     calibration, test = splits.images("train", CALIBRATION), splits.images("test")

@@ -125,10 +125,10 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
         files, facts = _make_files(exact, plan, representative_data, Path(folder), report)
     if described is not None:
         files[TFLITE] = write_metadata(files[TFLITE], described)
-    trim_heap()
     record = {"target": target, **_describe(name or model.name, exact, plan, facts, files), **facts}
     if target is not None:
         record |= _for_target(target, files[TFLITE])
+    trim_heap()
     return Artifact(record, files)
 
 

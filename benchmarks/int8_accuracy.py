@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,7 +40,7 @@ from keras_archs.xception import Row, XceptionSpec, xception_body
 TARGET_POINTS, SIZE, CALIBRATION, FACTOR, SHARE = 0.3, 24, 256, 16, 0.125
 CORRECTIONS = ((), ("equalization",), ("bias_correction",), ("equalization", "bias_correction"))
 # Half of the digits are for the test: with fewer of them one image is worth too many points.
-DATA = {
+DATA: dict[str, dict[str, Any]] = {
     "digits": {"data.source": "digits", "data.test_share": 0.5, "run.epochs": 24},
     "shapes": {"data.source": "shapes:5000", "data.test": "shapes:3000"},
 }

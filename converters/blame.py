@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from converters.errors import ConversionError
 from converters.flatbuffer import with_logits
 from converters.graph import Graph, Op, Tensor, options
 from converters.recipes import Tolerance
-from converters.runners import TFLiteRunner, dequantize
+from converters.runners import TFLiteRunner, available_cores, dequantize
 from converters.runners import quantize as to_integers
 from keras_archs.quiet import quiet_tensorflow
 
@@ -433,7 +432,7 @@ class _Values:
         from ai_edge_litert.interpreter import Interpreter
 
         with quiet_tensorflow():
-            self._interpreter = Interpreter(model_content=graph.to_bytes(), num_threads=os.cpu_count() or 1)
+            self._interpreter = Interpreter(model_content=graph.to_bytes(), num_threads=available_cores())
             self._interpreter.allocate_tensors()
         self.inputs = _by_name(self._interpreter.get_input_details())
         for details in self.inputs.values():  # The memory holds whatever was there before.
@@ -575,7 +574,7 @@ class _Judge:
         self._expected = self._logits(float_content)
 
     def _logits(self, content: bytes) -> np.ndarray:
-        runner = TFLiteRunner(with_logits(content) or content, num_threads=os.cpu_count() or 1)
+        runner = TFLiteRunner(with_logits(content) or content, num_threads=available_cores())
         return runner.run(self._samples)[0].astype(np.float64)
 
     def measure(self, content: bytes) -> Measured:

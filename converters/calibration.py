@@ -23,6 +23,7 @@ import numpy as np
 
 from converters.errors import ConversionError
 from converters.graph import Graph, Tensor
+from converters.runners import available_cores
 from keras_archs.choices import check_choice
 
 Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
@@ -198,15 +199,9 @@ def _with_all_outputs(content: bytes) -> tuple[list[str], Any]:
     values = [tensor for tensor in graph.tensors() if not tensor.is_constant and tensor.dtype == "FLOAT32"]
     graph.outputs = values
     with quiet_tensorflow():
-        interpreter = Interpreter(model_content=graph.to_bytes(), num_threads=_threads())
+        interpreter = Interpreter(model_content=graph.to_bytes(), num_threads=available_cores())
         interpreter.allocate_tensors()
     return [tensor.name for tensor in values], interpreter
-
-
-def _threads() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _look(seen: Statistics, values: np.ndarray, method: Method, channels: bool) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-import math
 import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -23,6 +22,7 @@ from converters.artifact import TFLITE, Artifact, Latency
 from converters.blame import LayerError, layer_errors, readable
 from converters.convert import convert
 from converters.errors import ConversionError, VerificationError
+from converters.formats import byte_size, decibels, jsonable, milliseconds, percent
 from converters.graph import Graph
 from converters.inspection import explain
 from converters.keras_model import check_model, load_model
@@ -164,7 +164,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """The comparison for JSON, which has no infinity or NaN: those become text. Without the artifacts."""
         kept = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "artifacts"}
-        return {"headline": self.headline(), **{name: _jsonable(value) for name, value in kept.items()}}
+        return {"headline": self.headline(), **{name: jsonable(value) for name, value in kept.items()}}
 
     def save(self, path: str | Path, date: str = "") -> Path:
         """Write a page for a browser, and the same as JSON beside it.
@@ -354,10 +354,10 @@ def cells(row: Row) -> list[str]:
         percent(row.accuracy),
         percent(row.agreement),
         decibels(row.sqnr_db),
-        nbytes(row.size_bytes),
+        byte_size(row.size_bytes),
         *(milliseconds(latency.median_ms) for latency in row.latency),
         "" if row.partitions is None else f"{row.partitions} part{'s' * (row.partitions != 1)}",
-        "" if row.arena_bytes is None else nbytes(row.arena_bytes),
+        "" if row.arena_bytes is None else byte_size(row.arena_bytes),
     ]
 
 
@@ -373,29 +373,6 @@ def filled(heads: list[str], rows: list[list[str]]) -> tuple[list[str], list[lis
     """
     kept = [i for i in range(len(heads)) if any(row[i] for row in rows)]
     return [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
-
-
-def percent(share: float | None) -> str:
-    """A share for people; nothing where it is not known."""
-    return "" if share is None else f"{share:.2%}"
-
-
-def decibels(ratio: float) -> str:
-    """A noise ratio for people."""
-    return "equal" if ratio == math.inf else f"{ratio:.1f} dB"
-
-
-def nbytes(number: int) -> str:
-    """A size for people, in decimal units."""
-    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}" if number < 999.5 * size else f"{number / size:.0f} {unit}"
-    return f"{number} bytes"
-
-
-def milliseconds(number: float) -> str:
-    """A time for people, with three digits."""
-    return f"{number:.3f} ms" if number < 1 else f"{number:.2f} ms" if number < 10 else f"{number:.1f} ms"
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -681,17 +658,3 @@ def _unmarked(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, np.generic):
-        return _jsonable(value.item())
-    if is_dataclass(value):
-        return {one.name: _jsonable(getattr(value, one.name)) for one in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _jsonable(part) for key, part in value.items()}
-    if hasattr(value, "_asdict"):
-        return _jsonable(value._asdict())
-    return [_jsonable(part) for part in value] if isinstance(value, list | tuple) else value

@@ -14,6 +14,8 @@ import numpy as np
 from converters.errors import ConversionError
 
 FILE_IDENTIFIER = b"TFL3"
+# What multiplies by weights, its second input.
+COMPUTING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _ALIGNMENT = 16
 _DTYPES = {
     "FLOAT32": np.float32, "FLOAT16": np.float16, "FLOAT64": np.float64, "INT8": np.int8, "UINT8": np.uint8,

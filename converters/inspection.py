@@ -10,9 +10,8 @@ import numpy as np
 from converters.arena import arena, micro_arena, nbytes
 from converters.delegates import list_delegates, partitions
 from converters.errors import ConversionError
-from converters.graph import Graph, Op, Tensor, schema_module
+from converters.graph import COMPUTING, Graph, Op, Tensor, schema_module
 
-_COMPUTING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _LARGEST = 10
 
 
@@ -99,7 +98,7 @@ def _types(op: Op) -> str:
 def _macs(graph: Graph) -> Counter[str]:
     """Multiplications of convolutions and dense layers by kind."""
     counts = Counter[str]()
-    for op in graph.of_kind(*_COMPUTING):
+    for op in graph.of_kind(*COMPUTING):
         image, weights = op.inputs[2 if op.kind == "TRANSPOSE_CONV" else 0], op.inputs[1]
         if image is not None and weights is not None:
             # A transposed convolution spreads each of its inputs; the others gather for each output.
@@ -140,7 +139,7 @@ def _parameters(graph: Graph) -> dict[str, dict[str, int]]:
 
 def _weights(graph: Graph) -> dict[str, int]:
     counts = {"per_channel": 0, "per_tensor": 0, "not_quantized": 0}
-    for op in graph.of_kind(*_COMPUTING):
+    for op in graph.of_kind(*COMPUTING):
         weights = op.inputs[1]
         quantization = weights.quantization if weights is not None else None
         if quantization is None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.blame import LayerError, in_words
-from converters.comparison import Comparison, cells, decibels, filled, frontier, milliseconds, nbytes, percent
+from converters.comparison import Comparison, cells, filled, frontier
+from converters.formats import byte_size, decibels, milliseconds, percent
 from converters.recipes import get_recipe
 from converters.rewrite import REWRITES
 from converters.targets import TARGETS, Finding
@@ -125,7 +126,7 @@ def draw_trade(comparison: Comparison) -> Figure:
         )  # fmt: skip
         axes.plot(times[i], qualities[i], "+", color="0.15", markersize=5, zorder=3)
     for i, row in enumerate(comparison.rows):
-        label = f"{_short(row.label)}, {nbytes(row.size_bytes)}".replace("$", r"\$")
+        label = f"{_short(row.label)}, {byte_size(row.size_bytes)}".replace("$", r"\$")
         axes.scatter([], [], s=60, color=_COLORS[i % len(_COLORS)], alpha=0.65, linewidths=0, label=label)
     if name == "accuracy" and comparison.keras_accuracy is not None:
         axes.axhline(comparison.keras_accuracy, color="0.4", linestyle=":", zorder=0, label="Keras model")
@@ -209,7 +210,7 @@ def _facts(comparison: Comparison) -> str:
     fast = min(rows, key=lambda row: row.latency[place].median_ms)
     near = max(rows, key=lambda row: (not math.isnan(row.sqnr_db), row.sqnr_db))
     facts = [
-        ("smallest", nbytes(small.size_bytes), small.label),
+        ("smallest", byte_size(small.size_bytes), small.label),
         ("fastest", milliseconds(fast.latency[place].median_ms), fast.label),
         ("nearest to the Keras model", decibels(near.sqnr_db), near.label),
     ]
@@ -318,7 +319,7 @@ def _delegates(comparison: Comparison) -> str:
     taken = [
         html_row(
             [escape(row.label), *(_taken(row.delegates[name]) for name in names), escape(row.arena_op)],
-            ["" if row.arena_bytes is None else nbytes(row.arena_bytes)],
+            ["" if row.arena_bytes is None else byte_size(row.arena_bytes)],
         )
         for row in rows
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ import numpy as np
 
 from converters.folders import write_files
 from keras_archs.quiet import quiet_tensorflow
+
+
+def available_cores() -> int:
+    """How many this process may use: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class TFLiteRunner:

@@ -8,11 +8,9 @@ from typing import Literal, NamedTuple
 
 from converters.arena import micro_arena, op_name
 from converters.delegates import Refusal, partitions
-from converters.graph import Graph, Op, Tensor
+from converters.graph import COMPUTING, Graph, Op, Tensor
 from converters.metadata import Metadata, read_metadata
 from keras_archs.choices import check_choice
-
-_COMPUTING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,7 @@ def _check_custom(graph: Graph, target: Target) -> Iterator[Finding]:
 def _check_arithmetic(graph: Graph, target: Target) -> Iterator[Finding]:
     wrong: dict[tuple[str, str], list[Op]] = {}
     for op in graph.ops:
-        if op.kind in _COMPUTING:
+        if op.kind in COMPUTING:
             image = op.inputs[2 if op.kind == "TRANSPOSE_CONV" else 0]
             weights = _stored(graph, op.inputs[1])
             for what, tensor, accepted in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from converters.artifact import Artifact, Latency
 from converters.errors import VerificationError
+from converters.formats import jsonable, percent
 from converters.keras_model import call, check_model, float32_twin, load_model, model_end
 from converters.pixels import normalised
 from converters.recipes import Tolerance, get_recipe
@@ -58,17 +59,17 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report for JSON, which has no infinity or NaN: those become text."""
-        return {key: _jsonable(value) for key, value in asdict(self).items()} | {"passed": self.passed}
+        return jsonable(self) | {"passed": self.passed}
 
     def __str__(self) -> str:
         time = self.latency
         rows = {
             f"{self.recipe}, {self.samples} samples": "passed" if self.passed else "FAILED",
             f"SQNR of the {self.compared}": f"{self.sqnr_db:.1f} dB",
-            "top-1 agreement": _percent(self.agreement),
+            "top-1 agreement": percent(self.agreement),
             "maximum error": f"{self.max_error:.3g} ({self.max_relative_error:.2g} of the range)",
-            "accuracy of the Keras model": _percent(self.keras_accuracy),
-            "accuracy of the artifact": _percent(self.artifact_accuracy),
+            "accuracy of the Keras model": percent(self.keras_accuracy),
+            "accuracy of the artifact": percent(self.artifact_accuracy),
             "size": f"{self.size_bytes / 1e6:.2f} MB",
             "latency": f"{time.median_ms:.2f} ms ({time.p10_ms:.2f} to {time.p90_ms:.2f})",
         }
@@ -203,11 +204,3 @@ def _exceeded(report: Report, tolerance: Tolerance) -> list[str]:
     if limit is not None and report.agreement is not None and not report.agreement >= limit:
         failures.append(f"top-1 agreement {report.agreement:.1%} is below {limit:.0%}")
     return failures
-
-
-def _jsonable(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from converters.comparison import Candidate, Comparison, compare, nbytes
+from converters.comparison import Candidate, Comparison, compare
 from converters.delegates import DELEGATES
+from converters.formats import byte_size
 from converters.inspection import explain
 from converters.metadata import Metadata, TensorMetadata, read_metadata
 from converters.recipes import list_recipes
@@ -113,7 +114,7 @@ def inspect_file(path: Path, as_json: bool = False) -> None:
 
 def _head(path: Path, found: dict[str, Any]) -> Table:
     table = _facts()
-    table.add_row("file", f"{_plain(path.name)}, {nbytes(found['bytes'])}")
+    table.add_row("file", f"{_plain(path.name)}, {byte_size(found['bytes'])}")
     if found["description"]:
         table.add_row("made by", _plain(found["description"]))
     for signature in found["signatures"]:
@@ -131,15 +132,17 @@ def _head(path: Path, found: dict[str, Any]) -> Table:
     computes = ", ".join(f"{dtype} ({number} operations)" for dtype, number in types.most_common())
     table.add_row("computes in", computes)
     numbers = [
-        f"{short(row['number'])} {dtype} ({nbytes(row['bytes'])})"
+        f"{short(row['number'])} {dtype} ({byte_size(row['bytes'])})"
         for dtype, row in found["parameters"].items()
     ]
     table.add_row("parameters", ", ".join(numbers) or "none")
     table.add_row("quantized", _quantized(found["weights"]))
     table.add_row("MACs", short(found["total_macs"]))
     arena = found["arena"]
-    micro = f"{nbytes(arena['micro_planned_bytes'])} in TFLite Micro"
-    table.add_row("memory", f"{nbytes(arena['planned_bytes'])}, {micro}; most at {_plain(arena['peak_op'])}")
+    micro = f"{byte_size(arena['micro_planned_bytes'])} in TFLite Micro"
+    table.add_row(
+        "memory", f"{byte_size(arena['planned_bytes'])}, {micro}; most at {_plain(arena['peak_op'])}"
+    )
     return table
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from converters import Artifact, Report, Tolerance, convert, verify
 from converters.calibration import Method
+from converters.formats import percent
 from converters.options import settle, usual_recipe
 from converters.pixels import pixels
 from converters.recipes import get_recipe
@@ -176,21 +177,17 @@ def results_table(exported: list[Exported]) -> Table:
     table = Table(box=None, header_style="bold")
     for name in ("model", "accuracy", "agreement", "SQNR", "size", "latency"):
         table.add_column(name, justify="left" if name == "model" else "right")
-    table.add_row("keras", _percent(reports[0].keras_accuracy), "", "", "", "")
+    table.add_row("keras", percent(reports[0].keras_accuracy), "", "", "", "")
     for report in reports:
         table.add_row(
             report.recipe,
-            _percent(report.artifact_accuracy),
-            _percent(report.agreement),
+            percent(report.artifact_accuracy),
+            percent(report.agreement),
             f"{report.sqnr_db:.1f} dB",
             f"{report.size_bytes / 1e3:,.0f} kB",
             f"{report.latency.median_ms:.2f} ms",
         )
     return table
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.2%}"
 
 
 def run_quickstart(folder: Path, as_json: bool) -> None:

@@ -10,7 +10,8 @@ import pytest
 import typer
 
 from converters import Artifact, ConversionError, verify
-from converters.comparison import compare, compare_artifacts, frontier, milliseconds, nbytes
+from converters.comparison import compare, compare_artifacts, frontier
+from converters.formats import byte_size, milliseconds
 from converters.graph import Graph
 from converters.report import page
 from keras_archs.modes import MODES
@@ -315,7 +316,7 @@ def test_frontier():
 
 
 def test_numbers_for_people():
-    assert [nbytes(n) for n in (7, 999, 18_600, 999_700, 24_193_520, 10**9)] == (
+    assert [byte_size(n) for n in (7, 999, 18_600, 999_700, 24_193_520, 10**9)] == (
         ["7 bytes", "999 bytes", "18.6 kB", "1000 kB", "24.2 MB", "1 GB"]
     )
     assert [milliseconds(ms) for ms in (0.0123, 1.2345, 25.04)] == ["0.012 ms", "1.23 ms", "25.0 ms"]

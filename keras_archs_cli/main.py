@@ -225,7 +225,15 @@ def export(  # noqa: PLR0913  each is an option
     ] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Convert the model of a run, and verify each artifact against it on the test images."""
+    """Convert the model of a run, and verify each artifact against it on the test images.
+
+    What passes goes to RUN_DIR/artifacts/; what does not is not saved, and the exit code is 1.
+
+    \b
+    keras-archs export runs/photos --target mobile
+    keras-archs export runs/photos --recipe int8 --ranges percentile --min-sqnr 30
+    keras-archs export runs/photos --all
+    """  # noqa: D301  typer keeps the lines behind the control character
     import_keras()
     from converters import Tolerance
     from keras_archs.training import Run

@@ -274,6 +274,22 @@ def choose_range(seen: Statistics, method: Method) -> Range:
     return min(low, 0.0), max(high, 0.0)
 
 
+def around_zero(limits: Range) -> Range:
+    """Widen a range that is symmetric but for a hair, such as an image's from -1 to 1, so that int8's 0 is 0.
+
+    XNNPACK takes a PAD into the convolution behind it only if the padding is the integer 0.
+
+    Args:
+        limits: Of a tensor.
+
+    Returns:
+        A range whose zero point is 0, less than 1 % wider; or the same range, where it would take more.
+    """
+    low, high = limits
+    step = max(-low / 128, high / 127)
+    return (-128 * step, 127 * step) if 255 * step <= 1.01 * (high - low) else limits
+
+
 def _percentile(histogram: Histogram) -> Range:
     shares = np.cumsum(histogram.counts) / histogram.counts.sum()
     tail = 1 - PERCENTILE / 100

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from converters.bias_absorption import absorb_biases, center_channels
 from converters.bias_correction import correct_biases
 from converters.blame import Choice, choose_float_layers, in_words, layer_errors, sensitivity
-from converters.calibration import observe, set_ranges
+from converters.calibration import around_zero, observe, set_ranges
 from converters.equalization import equalize
 from converters.graph import Graph
 from converters.io_types import set_input_type, set_output_type
@@ -19,6 +19,7 @@ from converters.plan import Plan
 from converters.recipes import Recipe, get_recipe
 from converters.rewrite import apply_rewrites
 from converters.rewrite.normalization_into_stem import normalization_into_stem
+from converters.rewrite.stem_as_space_to_depth import stem_as_space_to_depth
 from converters.saved_model import INPUT
 from converters.weights import halve_weights, quantize_weights, store_weights
 
@@ -54,7 +55,7 @@ def to_tflite(
         assert samples is not None
         if recipe.activations == "int8":
             done["rewrites"] |= apply_rewrites(graph, ["before int8"], plan.rewrites)
-        quantizer = _Quantizer(graph, plan, samples, report)
+        quantizer = _Quantizer(graph, plan, samples, done["rewrites"], report)
         graph = Graph(quantizer.content())
         done |= quantizer.done
         if recipe.activations == "int8":
@@ -105,7 +106,9 @@ def _renamed(outputs: dict[str, Any], names: tuple[str, ...]) -> dict[str, str]:
 class _Quantizer:
     """The way of a float graph to an integer one."""
 
-    def __init__(self, graph: Graph, plan: Plan, samples: np.ndarray, report: Report) -> None:
+    def __init__(
+        self, graph: Graph, plan: Plan, samples: np.ndarray, rewritten: Container[str], report: Report
+    ) -> None:
         self.done: dict[str, Any] = {}
         self._plan, self._samples, self._report = plan, samples, report
         if {"equalization", "bias_absorption"} & set(plan.corrections):
@@ -116,6 +119,9 @@ class _Quantizer:
         if plan.image is not None:
             # Clients write the bytes of their pixels: a step is one of theirs, whatever the samples reach.
             graph.inputs[0].range = _PIXELS
+        elif stem_as_space_to_depth.__name__ in rewritten:
+            assert graph.inputs[0].range is not None
+            graph.inputs[0].range = around_zero(graph.inputs[0].range)
         self._graph, self._ranged = graph, graph.to_bytes()
         self._means = {name: what.channel_mean for name, what in seen.items() if what.channels is not None}
         self._corrected: dict[frozenset[str], int] = {}

@@ -9,6 +9,7 @@ from converters.calibration import (
     METHODS,
     Histogram,
     Statistics,
+    around_zero,
     choose_range,
     observe,
     set_ranges,
@@ -192,6 +193,20 @@ def all_values(content, images):
     graph.outputs = [tensor for tensor in graph.tensors() if not tensor.is_constant]
     results = run(graph.to_bytes(), *(image[np.newaxis] for image in images))
     return {tensor.name: np.stack(values) for tensor, *values in zip(graph.outputs, *results, strict=True)}
+
+
+class TestAroundZero:
+    @pytest.mark.parametrize("limits", [(-1.0, 1.0), (-0.99, 0.995), (-2.0, 1.99)])
+    def test_a_symmetric_range_gets_the_zero_point_0(self, limits):
+        low, high = around_zero(limits)
+        assert low <= limits[0] < limits[1] <= high
+        assert high - low <= 1.01 * (limits[1] - limits[0])
+        step = (high - low) / 255
+        assert low + 128 * step == pytest.approx(0, abs=1e-9)
+
+    @pytest.mark.parametrize("limits", [(-2.1, 2.6), (0.0, 1.0), (-1.0, 1.03), (-1.03, 1.0)])
+    def test_any_other_stays(self, limits):
+        assert around_zero(limits) == limits
 
 
 class TestObserving:

@@ -198,6 +198,20 @@ def test_all_patterns_run_in_one_partition(ours, stock):
     }  # fmt: skip
 
 
+def test_the_padding_of_the_stem_is_the_integer_0():
+    """Where images go from -1 to 1, or nearly: then XNNPACK pads inside of the convolution."""
+    image = keras.Input((32, 32, 3))
+    x = layers.Conv2D(16, 7, 2, "same", activation="relu")(image)
+    model = keras.Model(image, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+    data = np.random.default_rng(0).uniform(-1, 1, (8, 32, 32, 3)).astype(np.float32)
+    artifact = converters.convert(model, "int8", representative_data=data)
+    blocks, pad, conv = Graph(artifact.files[TFLITE]).ops[:3]
+    assert (blocks.kind, pad.kind, conv.kind) == ("SPACE_TO_DEPTH", "PAD", "CONV_2D")
+    for tensor in (blocks.inputs[0], blocks.output, pad.output):
+        assert tensor.quantization.zero_point.tolist() == [0]
+        assert tensor.quantization.scale[0] == pytest.approx(1 / 127, rel=1e-3)
+
+
 def test_rewrites_cost_no_precision(patterns, ours, stock):
     images = noise(100, 32, seed=1)
     mine, other = (

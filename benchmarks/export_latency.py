@@ -136,8 +136,7 @@ def open_tflite(path: Path, threads: int) -> Opened:
 def _interpreter(path: Path, threads: int, delegate: bool = True) -> Any:
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    kinds = OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    kernels = kinds[0] if delegate else kinds[1]
+    kernels = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(str(path), num_threads=threads, experimental_op_resolver_type=kernels)
     interpreter.allocate_tensors()
     return interpreter

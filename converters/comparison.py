@@ -246,8 +246,8 @@ def compare(
     _check_reusable(data, "data")
     _check_data(options, representative_data)
     network = load_model(model)
-    artifacts: dict[str, Artifact] = {}
     _check_images(network, options, data, labels)
+    artifacts: dict[str, Artifact] = {}
     refused: dict[str, ConversionError | ValueError] = {}
     with show_stages(progress) as report:
         for i, (label, chosen) in enumerate(options.items()):
@@ -450,12 +450,7 @@ def _check_images(
         )
     shape = check_model(model, next(iter(options.values())).get("input_shape"))
     _first(data, shape, 1)
-    if (
-        labels is not None
-        and hasattr(data, "__len__")
-        and hasattr(data, "shape")
-        and len(labels) != len(data)
-    ):
+    if labels is not None and isinstance(data, np.ndarray) and len(labels) != len(data):
         raise ValueError(f"labels has {len(labels)} entries, data {len(data)} images: as many are accepted.")
 
 

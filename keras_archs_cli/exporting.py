@@ -103,8 +103,7 @@ def inspect_file(path: Path, as_json: bool = False) -> None:
     except ValueError as error:  # What a client would stumble over is worth knowing, and so is the rest.
         metadata, unread = None, str(error)
     if as_json:
-        described = asdict(metadata) if metadata is not None else None
-        described = {"unread": unread} if unread else described
+        described = {"unread": unread} if unread else asdict(metadata) if metadata is not None else None
         print(json.dumps({"file": str(path), **found, "described": described}, indent=2, allow_nan=False))
         return
     console = Console(highlight=False)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from converters import Artifact, Report, Tolerance, convert, verify
 from converters.calibration import Method
-from converters.formats import percent
+from converters.formats import byte_size, percent
 from converters.options import settle, usual_recipe
 from converters.pixels import pixels
 from converters.recipes import get_recipe
@@ -67,7 +67,7 @@ class Exported(NamedTuple):
         return self.report.to_dict() | found
 
     def __str__(self) -> str:
-        memory = "" if self.arena_bytes is None else f" ({self.arena_bytes / 1e3:,.0f} kB for tensors)"
+        memory = "" if self.arena_bytes is None else f" ({byte_size(self.arena_bytes)} for tensors)"
         return "\n".join([f"{self.folder}{memory}", *(f"  {finding}" for finding in self.lint)])
 
 
@@ -147,17 +147,14 @@ def checked(artifact: Artifact, verification: dict[str, Any]) -> Artifact:
 def _plans(recipes: list[str], choices: Choices, for_pixels: bool) -> dict[str, dict[str, Any]]:
     """Recipe to what of the choices is for it, all checked."""
     plans: dict[str, dict[str, Any]] = {}
-    used = set()
     for recipe in recipes:
         row = get_recipe(recipe)
         plans[recipe] = {"target": choices.target}
         for_it = {"rewrite": row.format == "tflite", "ranges": row.needs_data, "corrections": row.needs_data,
                   "tolerance": row.activations == "int8"}  # fmt: skip
-        for name in (name for name, is_for_it in for_it.items() if is_for_it):
-            plans[recipe][name] = getattr(choices, name)
-            used.add(name)
+        plans[recipe] |= {name: getattr(choices, name) for name, is_for_it in for_it.items() if is_for_it}
         settle(recipe, **plans[recipe], takes_pixels=for_pixels)
-    usual = Choices()
+    used, usual = set().union(*plans.values()), Choices()
     for name in ("rewrite", "ranges", "corrections", "tolerance"):
         if name not in used and getattr(choices, name) != getattr(usual, name):
             raise ValueError(

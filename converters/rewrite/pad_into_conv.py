@@ -6,10 +6,8 @@ image the rule does the same. Quantized, the padding is the zero point, which me
 
 from __future__ import annotations
 
-from converters.graph import Graph, Op, padding
-from converters.rewrite.pad_into_max_pool import is_same
-
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+from converters.graph import Graph, Op
+from converters.rewrite.same_padding import Windows, take_pads_in
 
 
 def pad_into_conv(graph: Graph) -> int:
@@ -21,21 +19,10 @@ def pad_into_conv(graph: Graph) -> int:
     Returns:
         How many were removed.
     """
-    count = 0
-    for pad in graph.of_kind("PAD"):
-        conv = graph.only_consumer(pad.output)
-        if conv is None or conv.kind not in _CONVOLUTIONS or conv.options.padding != padding("VALID"):
-            continue
-        if conv.inputs[0] is pad.output and is_same(pad, conv, _windows(conv)):
-            conv.inputs[0] = pad.inputs[0]
-            conv.options.padding = padding("SAME")
-            graph.ops.remove(pad)
-            count += 1
-    return count
+    return take_pads_in(graph, ("CONV_2D", "DEPTHWISE_CONV_2D"), _windows, lambda pad: True)
 
 
-def _windows(conv: Op) -> tuple[tuple[int, int], ...]:
-    """How far a window reaches, and its stride, of rows and columns."""
+def _windows(conv: Op) -> Windows:
     kernel = conv.inputs[1]
     assert kernel is not None
     options = conv.options

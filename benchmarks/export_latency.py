@@ -5,7 +5,8 @@
 Files are converted first, in processes that have ended before the clock starts; `--keep FOLDER` keeps them
 for the next run: ours are made anew when the converters have changed, stock ones are not, so remove the
 folder after changing a network. Then a fresh process that imports no TensorFlow loads both files and lets
-them take turns, two invokes each, of which the second counts; the ratios are of the medians and of the
+them take turns, two invokes each, of which the second counts. A ratio is the median of the ratios of all
+turns: what slows the host down for seconds slows both files of a turn down. Beside it stands the ratio of the
 fastest. Networks have random weights, and batch-norm statistics that a trained one could have.
 
 A host whose other guests are busy can be twice as slow for minutes, and more so for one kind of kernel than
@@ -33,7 +34,6 @@ import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -342,7 +342,7 @@ def _write(path: Path, content: bytes) -> None:
     beside.replace(path)
 
 
-def take_turns(opened: dict[str, Opened], image: np.ndarray, runs: int) -> dict[str, dict[str, float]]:
+def take_turns(opened: dict[str, Opened], image: np.ndarray, runs: int) -> dict[str, np.ndarray]:
     """Milliseconds of one invoke, all runtimes alive, one invoke each in turn.
 
     Args:
@@ -351,7 +351,7 @@ def take_turns(opened: dict[str, Opened], image: np.ndarray, runs: int) -> dict[
         runs: Invokes of each, at least: a small network gets as many as LEAST_SECONDS hold.
 
     Returns:
-        For each its median, the fastest, and the percentiles 10 and 90.
+        For each its times, turn by turn.
     """
     times: dict[str, list[float]] = {name: [] for name in opened}
     for runtime in opened.values():
@@ -371,16 +371,23 @@ def take_turns(opened: dict[str, Opened], image: np.ndarray, runs: int) -> dict[
             start = time.perf_counter()
             opened[name].invoke()
             times[name].append(1000 * (time.perf_counter() - start))
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def spread(times: np.ndarray) -> dict[str, float]:
+    """The median of times in ms, the fastest, and the percentiles 10 and 90."""
     return {
-        name: {
-            "runs": len(values),
-            "median_ms": statistics.median(values),
-            "fastest_ms": min(values),
-            "p10_ms": float(np.percentile(values, 10)),
-            "p90_ms": float(np.percentile(values, 90)),
-        }
-        for name, values in times.items()
+        "runs": len(times),
+        "median_ms": float(np.median(times)),
+        "fastest_ms": float(times.min()),
+        "p10_ms": float(np.percentile(times, 10)),
+        "p90_ms": float(np.percentile(times, 90)),
     }
+
+
+def ratio(ours: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """Times of one over those of another, turn by turn: the median; and the fastest over the fastest."""
+    return {"median": float(np.median(ours / other)), "fastest": float(ours.min() / other.min())}
 
 
 def partitions(path: Path) -> dict[str, Any]:
@@ -441,15 +448,17 @@ def _opened(maker: str, path: str, threads: int) -> Opened:
 
 
 def time_files(name: str, paths: dict[str, str], threads: list[int], runs: int) -> dict[str, Any]:
-    """The times of `measure` alone, by number of threads; same arguments."""
-    first = _interpreter(Path(next(path for path in paths.values() if path.endswith(".tflite"))), 1)
+    """The times of `measure` alone, by number of threads, and the ratios of ours to the others'."""
+    first = _interpreter(Path(paths["ours"]), 1)
     image = images(name, tuple(first.get_input_details()[0]["shape"][1:]), 1, 1)
-    return {
-        str(count): take_turns(
-            {maker: _opened(maker, path, count) for maker, path in paths.items()}, image, runs
-        )
-        for count in threads
-    }
+    found: dict[str, Any] = {"times": {}, "ratios": {maker: {} for maker in paths if maker != "ours"}}
+    for count in threads:
+        opened = {maker: _opened(maker, path, count) for maker, path in paths.items()}
+        times = take_turns(opened, image, runs)
+        found["times"][str(count)] = {maker: spread(values) for maker, values in times.items()}
+        for other, ratios in found["ratios"].items():
+            ratios[str(count)] = ratio(times["ours"], times[other])
+    return found
 
 
 def measure(
@@ -465,14 +474,14 @@ def measure(
         runs: Invokes of each file and each number of threads.
 
     Returns:
-        What is known of each file, and its times by number of threads.
+        What is known of each file; its times and the ratios of ours to the others', by number of threads.
     """
     network = _interpreter(Path(reference), 1)
     shape, classes = (
         details[0]["shape"][1:] for details in (network.get_input_details(), network.get_output_details())
     )
     samples = images(name, tuple(shape), max(LEAST_IMAGES, LEAST_LOGITS // int(classes[-1])), 1)
-    times = time_files(name, paths, threads, runs)
+    timed = time_files(name, paths, threads, runs)
     exact = logits(open_tflite(Path(reference), threads[0]), samples)
     files: dict[str, dict[str, Any]] = {}
     for maker, path in paths.items():
@@ -482,7 +491,7 @@ def measure(
             files[maker] |= partitions(Path(path))
             if "int8" in Path(path).name:
                 files[maker]["steps_apart"] = steps_apart(Path(path), samples[:COMPARED])
-    return {"files": files, "times": times}
+    return {"files": files, **timed}
 
 
 def child(function: str, *arguments: Any) -> Any:
@@ -507,7 +516,8 @@ def _child(text: str) -> None:
         make(arguments[0], arguments[1], Path(arguments[2]))
         print("null")
     else:
-        print(json.dumps({"measure": measure, "time_files": time_files}[function](*arguments)))
+        called: Callable[..., Any] = measure if function == "measure" else time_files
+        print(json.dumps(called(*arguments)))
 
 
 def prepare(name: str, files: list[str], folder: Path) -> None:
@@ -533,8 +543,8 @@ def compare(model: Model, folder: Path, options: argparse.Namespace) -> dict[str
         options.threads,
         options.runs,
     )
-    row["ratios"] = ratios(row["times"], "ours", "stock")
-    row["rounds"] = [row["ratios"]]
+    row["ratios"] = row["ratios"]["stock"]
+    row["rounds"] = [dict(row["ratios"])]
     row["problems"] = problems(row, recipe)
     return row
 
@@ -547,37 +557,23 @@ def compared(recipe: str) -> dict[str, str]:
 def disturbed(times: dict[str, Any]) -> bool:
     """Whether a file's times spread more than a quiet host spreads them."""
     return any(
-        spread["p90_ms"] > QUIET * spread["p10_ms"]
-        for by_name in times.values()
-        for spread in by_name.values()
+        file["p90_ms"] > QUIET * file["p10_ms"] for by_name in times.values() for file in by_name.values()
     )
 
 
 def compare_again(row: dict[str, Any], folder: Path, options: argparse.Namespace) -> None:
     """Another round of a row: for each number of threads, the times stay in which both files were fastest."""
     paths = {name: folder / file for name, file in compared(options.recipe).items()}
-    times = child("time_files", row["name"], paths, options.threads, options.runs)
-    row["rounds"].append(ratios(times, "ours", "stock"))
-    for count, by_name in times.items():
+    timed = child("time_files", row["name"], paths, options.threads, options.runs)
+    row["rounds"].append(timed["ratios"]["stock"])
+    for count, by_name in timed["times"].items():
         if _both(by_name) < _both(row["times"][count]):
-            row["times"][count] = by_name
-    row["ratios"] = ratios(row["times"], "ours", "stock")
+            row["times"][count], row["ratios"][count] = by_name, timed["ratios"]["stock"][count]
     row["problems"] = problems(row, options.recipe)
 
 
 def _both(by_name: dict[str, dict[str, float]]) -> float:
     return sum(times["median_ms"] for times in by_name.values())
-
-
-def ratios(times: dict[str, Any], one: str, other: str) -> dict[str, dict[str, float]]:
-    """Time of one over that of another, by number of threads, of the medians and of the fastest."""
-    return {
-        count: {
-            which: by_name[one][f"{which}_ms"] / by_name[other][f"{which}_ms"]
-            for which in ("median", "fastest")
-        }
-        for count, by_name in times.items()
-    }
 
 
 def problems(row: dict[str, Any], recipe: str) -> list[str]:
@@ -660,7 +656,7 @@ def _client_row(model: str, folder: Path, names: list[str], options: argparse.Na
         return {"name": model, "problems": []}
     paths = {"ours": folder / ours("int8")} | {name: folder / CLIENTS[name].file for name in names}
     row = child("measure", model, paths, folder / STOCK_FLOAT, options.threads, options.runs)
-    return {"name": model, "ratios": {name: ratios(row["times"], "ours", name) for name in names}} | row
+    return {"name": model} | row
 
 
 def client_lines(row: dict[str, Any]) -> Iterator[str]:

@@ -417,7 +417,7 @@ def _settled(recipes: Iterable[Candidate]) -> dict[str, dict[str, Any]]:
 
 def _check_candidate(label: str, chosen: Mapping[str, Any]) -> str:
     """The recipe of a candidate whose arguments go together."""
-    names = ("recipe", "target", "rewrite", "ranges", "corrections", "tolerance")
+    names = ("recipe", "target", "rewrite", "ranges", "corrections", "tolerance", "engine")
     arguments = {name: chosen[name] for name in names if name in chosen}
     try:
         return settle(**arguments, takes_pixels=bool(chosen.get("include_preprocessing")))["recipe"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 
+from converters.ai_edge import OURS, Engine, packages
 from converters.arena import arena, micro_arena
 from converters.artifact import TFLITE, Artifact, file_facts
 from converters.calibration import Method
@@ -54,6 +55,7 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
     ranges: Method = "minmax",
     corrections: str | Iterable[str] = (),
     tolerance: Tolerance | None = None,
+    engine: Engine = OURS,
     include_preprocessing: bool | str | Mode = False,
     labels: Labels | None = None,
     metadata: Metadata | None = None,
@@ -81,6 +83,8 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
             bias_absorption, bias_correction.
         tolerance: Keep the fewest layers in float that bring an int8 model within it, measured on up to 32
             of the representative samples.
+        engine: What stores the weights of dynamic_int8, weights_int8 and weights_int4: this package, or
+            ai_edge_quantizer, a package to install, whose OCTAV clips weights where that costs least.
         include_preprocessing: Let the artifact take images 0..255 and normalise them itself: True for a
             model of `keras_archs`, or a name of `keras_archs.modes.MODES`, or a `Mode` of your own.
         labels: Names of the classes, in order; or locale to such names, with "" for the default.
@@ -95,10 +99,18 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
     Raises:
         ValueError: An argument does not fit.
         FileNotFoundError: There is no such model file.
+        ImportError: The engine is not installed.
         ConversionError: The model cannot be converted the way the recipe says.
     """
     settled = settle(
-        recipe, target, rewrite, ranges, corrections, tolerance, include_preprocessing is not False
+        recipe,
+        target,
+        rewrite,
+        ranges,
+        corrections,
+        tolerance,
+        engine,
+        include_preprocessing is not False,
     )
     row = get_recipe(settled["recipe"])
     if row.needs_data and representative_data is None:
@@ -213,7 +225,7 @@ def _describe(
         "recipe": recipe.name,
         "model": {"name": model.name, "parameters": model.count_params()},
         "versions": {"python": platform.python_version()}
-        | {package: importlib.metadata.version(package) for package in _PACKAGES},
+        | {package: importlib.metadata.version(package) for package in (*_PACKAGES, *packages(plan.engine))},
         "files": file_facts(files),
     }
     if recipe.format == "tflite":

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from converters.ai_edge import ENGINES, OURS, Engine, check_engine
 from converters.calibration import METHODS, Method
 from converters.plan import CORRECTIONS
 from converters.recipes import Recipe, Tolerance, get_recipe
@@ -28,6 +29,7 @@ def settle(
     ranges: Method = "minmax",
     corrections: str | Iterable[str] = (),
     tolerance: Tolerance | None = None,
+    engine: Engine = OURS,
     takes_pixels: bool = False,
 ) -> dict[str, Any]:
     """Check what was chosen, each for itself and all against each other.
@@ -39,6 +41,7 @@ def settle(
         ranges: Likewise.
         corrections: Likewise.
         tolerance: Likewise.
+        engine: Likewise.
         takes_pixels: Whether the artifact is to normalise images 0..255 itself.
 
     Returns:
@@ -47,6 +50,7 @@ def settle(
     Raises:
         ValueError: Something does not exist, does nothing, or does not go with the rest.
         TypeError: Something is of another type.
+        ImportError: The engine is not installed.
     """
     row = get_recipe(usual_recipe(target) if recipe is None else recipe)
     client = get_target(target) if target is not None else None
@@ -58,6 +62,8 @@ def settle(
     for correction in chosen:
         check_choice("corrections", correction, dict.fromkeys(CORRECTIONS))
     _check_for_integers(row, ranges, chosen, tolerance)
+    check_choice("engine", engine, dict.fromkeys(ENGINES))
+    check_engine(engine, row)
     if client is not None:
         _check_target(client, row, takes_pixels)
         if tolerance is not None and "float32" not in client.activations:
@@ -71,6 +77,7 @@ def settle(
         "ranges": ranges,
         "corrections": chosen,
         "tolerance": tolerance,
+        "engine": engine,
         "per_channel_dense": client is None or client.per_channel_dense,
         **_end_types(row, client),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from converters.ai_edge import OURS, Engine
 from converters.calibration import Method
 from converters.io_types import IOType
 from converters.recipes import Tolerance
@@ -28,6 +29,7 @@ class Plan:
         per_channel_dense: Let dense layers have a scale an output; micro-controllers have one in all.
         input_type: Of an integer model.
         output_type: Of an integer model.
+        engine: What stores the weights.
     """
 
     recipe: str
@@ -41,6 +43,7 @@ class Plan:
     per_channel_dense: bool = True
     input_type: IOType = "int8"
     output_type: IOType = "int8"
+    engine: Engine = OURS
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Plan:

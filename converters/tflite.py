@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.ai_edge import OURS, store_by_ai_edge
 from converters.bias_absorption import absorb_biases, center_channels
 from converters.bias_correction import correct_biases
 from converters.blame import Choice, choose_float_layers, in_words, layer_errors, sensitivity
@@ -64,8 +65,10 @@ def to_tflite(
             set_output_type(graph, plan.output_type)
     else:
         done["rewrites"] |= apply_rewrites(graph, ["last"], plan.rewrites)
-    if recipe.activations == "float32":
-        _store(graph, recipe)
+        if plan.engine == OURS:
+            _store(graph, recipe)
+        else:
+            graph = Graph(store_by_ai_edge(graph.to_bytes(), recipe))
     inputs, outputs = graph.signature()
     graph.rename_signature(dict.fromkeys(inputs, INPUT), _renamed(outputs, plan.outputs))
     return graph.to_bytes(), done

@@ -149,6 +149,11 @@ def _interpreter(path: Path, threads: int, delegate: bool = True) -> Any:
     return interpreter
 
 
+def input_shape(path: Path) -> tuple[int, ...]:
+    """(H, W, C) of a .tflite file."""
+    return tuple(_interpreter(path, 1).get_input_details()[0]["shape"][1:])
+
+
 def open_openvino(path: Path, threads: int) -> Opened:
     """A .tflite file in OpenVINO, which keeps its input and output types."""
     import openvino
@@ -266,7 +271,7 @@ def make(name: str, files: list[str], folder: Path) -> None:
         folder: Where.
     """
     if ONNX_INT8 in files:
-        _write(folder / ONNX_INT8, _onnx_int8(name, folder / STOCK_FLOAT))
+        write(folder / ONNX_INT8, _onnx_int8(name, folder / STOCK_FLOAT))
     if not (tflite := [file for file in files if file != ONNX_INT8]):
         return
     import converters
@@ -277,9 +282,9 @@ def make(name: str, files: list[str], folder: Path) -> None:
         maker, recipe = Path(file).stem.split("_")[:2]
         if maker == "ours":
             artifact = converters.convert(model, recipe, representative_data=data, progress=False)
-            _write(folder / file, artifact.files["model.tflite"])
+            write(folder / file, artifact.files["model.tflite"])
         else:
-            _write(folder / file, _stock(model, recipe, data))
+            write(folder / file, _stock(model, recipe, data))
 
 
 def _stock(model: Any, recipe: str, data: np.ndarray) -> bytes:
@@ -335,7 +340,7 @@ def _onnx_int8(name: str, path: Path) -> bytes:
         return Path(done).read_bytes()
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     """Whole or not at all: a killed run must not leave half a file for the next."""
     beside = path.with_suffix(".part")
     beside.write_bytes(content)
@@ -449,8 +454,7 @@ def _opened(maker: str, path: str, threads: int) -> Opened:
 
 def time_files(name: str, paths: dict[str, str], threads: list[int], runs: int) -> dict[str, Any]:
     """The times of `measure` alone, by number of threads, and the ratios of ours to the others'."""
-    first = _interpreter(Path(paths["ours"]), 1)
-    image = images(name, tuple(first.get_input_details()[0]["shape"][1:]), 1, 1)
+    image = images(name, input_shape(Path(paths["ours"])), 1, 1)
     found: dict[str, Any] = {"times": {}, "ratios": {maker: {} for maker in paths if maker != "ours"}}
     for count in threads:
         opened = {maker: _opened(maker, path, count) for maker, path in paths.items()}
@@ -829,7 +833,7 @@ def run(options: argparse.Namespace, folders: Path) -> dict[str, Any]:
 
     def save() -> None:
         if options.json:
-            _write(options.json, json.dumps(results, indent=1).encode())
+            write(options.json, json.dumps(results, indent=1).encode())
 
     models = chosen(options)
     print(HEADER, flush=True)

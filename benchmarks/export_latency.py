@@ -91,8 +91,7 @@ FAMILIES = (
 ).split()
 # What the images go from and to where it is not -1 to 1: BGR without a deviation; normalised inside.
 RANGES = {
-    "resnet50": (-103.9, 131.1),
-    "googlenet_2014": (-103.9, 131.1),
+    **dict.fromkeys("resnet50 resnet101 resnet152 vgg16 vgg19 googlenet_2014".split(), (-103.9, 131.1)),
     "keras.EfficientNetB0": (0.0, 255.0),
 }
 APPLICATIONS = ("keras.DenseNet121", "keras.MobileNetV2", "keras.EfficientNetB0")

@@ -30,40 +30,6 @@ STALE = {"ecaresnext50t_32x4d"}
 COUNTS_NORMS = {"resnet50_gn", "resnetv2_50d_gn", *keras_archs.list_models("*_bit")}
 
 
-@pytest.fixture(autouse=True)
-def without_memory():
-    """Counting needs the shapes of the weights, not the weights: up to 3.7 GB a model."""
-    with keras.StatelessScope(initialize_variables=False):
-        yield
-
-
-def trainable(model):
-    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
-
-
-def test_the_table_lists_every_model():
-    assert list(OURS) == keras_archs.list_models()
-
-
-@pytest.mark.parametrize("name", keras_archs.list_models())
-def test_a_row(name):
-    model = keras_archs.create_model(name, weights=None)
-    figures = analyze(model)
-    assert model.count_params() == int(OURS[name]["parameters"])
-    assert figures.macs == int(OURS[name]["macs"])
-    assert keras_archs.get_spec(name).size == int(OURS[name]["size"])
-    if name in THEIRS and name not in STALE:
-        theirs = THEIRS[name]
-        spec = keras_archs.get_spec(name)
-        if "torch" in spec.conventions and spec.convention.name != "torch":
-            model = keras_archs.create_model(name, weights=None, convention="torch")
-        assert trainable(model) / 1e6 == pytest.approx(float(theirs["parameters_m"]), abs=0.0051)
-        if name in COUNTS_NORMS:
-            return
-        gmacs = analyze(model, int(theirs["size"])).macs / 1e9
-        assert gmacs == pytest.approx(float(theirs["gmacs"]), rel=0.01, abs=0.0051)
-
-
 # Papers and other zoos (facts that no golden file holds): trainable parameters with the classifier.
 TRAINABLE = {
     "resnet20": 269_722,
@@ -99,9 +65,40 @@ TRAINABLE = {
 }
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
-def test_trainable_parameters(name):
-    assert trainable(keras_archs.create_model(name, weights=None)) == TRAINABLE[name]
+@pytest.fixture(autouse=True)
+def without_memory():
+    """Counting needs the shapes of the weights, not the weights: up to 3.7 GB a model."""
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+
+
+def trainable(model):
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def test_the_table_lists_every_model():
+    assert list(OURS) == keras_archs.list_models()
+    assert set(OURS) >= set(TRAINABLE)
+
+
+@pytest.mark.parametrize("name", keras_archs.list_models())
+def test_a_row(name):
+    model = keras_archs.create_model(name, weights=None)
+    figures = analyze(model)
+    assert model.count_params() == int(OURS[name]["parameters"])
+    assert figures.macs == int(OURS[name]["macs"])
+    assert keras_archs.get_spec(name).size == int(OURS[name]["size"])
+    assert trainable(model) == TRAINABLE.get(name, trainable(model))
+    if name in THEIRS and name not in STALE:
+        theirs = THEIRS[name]
+        spec = keras_archs.get_spec(name)
+        if "torch" in spec.conventions and spec.convention.name != "torch":
+            model = keras_archs.create_model(name, weights=None, convention="torch")
+        assert trainable(model) / 1e6 == pytest.approx(float(theirs["parameters_m"]), abs=0.0051)
+        if name in COUNTS_NORMS:
+            return
+        gmacs = analyze(model, int(theirs["size"])).macs / 1e9
+        assert gmacs == pytest.approx(float(theirs["gmacs"]), rel=0.01, abs=0.0051)
 
 
 # Without the classifier, moving statistics included: asserted in slim's tests, tf-models' resnet_test.py

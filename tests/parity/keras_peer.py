@@ -20,6 +20,9 @@ ELEVEN = {
     "VGG19": 143_667_240,
 }
 eleven = pytest.mark.parametrize("name", ELEVEN)
+# One for each builder: the deeper ones are more of the same blocks, whose number is seen at one size.
+BUILDERS = ("ResNet50", "ResNet50V2", "InceptionV3", "InceptionResNetV2", "Xception", "VGG16")
+builders = pytest.mark.parametrize("name", BUILDERS)
 ODD, EVEN = 97, 96
 
 

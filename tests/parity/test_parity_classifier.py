@@ -1,7 +1,7 @@
 """Counts, order, shapes and numbers with the classifier, against keras.applications."""
 
 import pytest
-from keras_peer import ELEVEN, EVEN, ODD, eleven, images, largest_difference, pair
+from keras_peer import ELEVEN, EVEN, ODD, builders, eleven, images, largest_difference, pair
 
 
 @eleven
@@ -18,7 +18,7 @@ def test_with_the_classifier_at_the_default_size(name):
     assert largest_difference(theirs, ours, x) <= 1e-6
 
 
-@eleven
+@builders
 @pytest.mark.parametrize(("size", "channels"), [(ODD, 1), (EVEN, 4), (ODD, 3), (EVEN, 3)])
 def test_with_the_classifier_at_other_sizes(name, size, channels, recwarn):
     theirs, ours = pair(name, input_shape=(size, size, channels), classes=7, classifier_activation=None)

@@ -4,7 +4,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from keras_peer import ELEVEN
+from keras_peer import BUILDERS, ELEVEN
 
 import keras_archs
 from keras_archs.weights import WeightsError, load_file
@@ -30,8 +30,8 @@ SAVERS = {
     "only.weights.h5": lambda model, path: model.save_weights(path),
     "whole.h5": save_legacy_model,
 }
+CASES = [(name, "published.h5") for name in ELEVEN] + [(name, "whole.keras") for name in BUILDERS]
 # The last two share their readers with the first two: one model is enough.
-CASES = [(name, file) for name in ELEVEN for file in list(SAVERS)[:2]]
 CASES += [("Xception", "only.weights.h5"), ("Xception", "whole.h5")]
 
 

@@ -808,6 +808,9 @@ def chosen(options: argparse.Namespace) -> list[Model]:
         }
         groups["all"] = [name for group in groups.values() for name in group]
         if options.group == "zoo":
+            from keras_archs_cli.quiet import import_keras
+
+            import_keras()
             import keras_archs
 
             groups["zoo"] = keras_archs.list_models()

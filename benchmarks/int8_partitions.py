@@ -25,6 +25,8 @@ from typing import Any
 import export_latency as latency
 import numpy as np
 
+from keras_archs_cli.quiet import import_keras, quiet_stderr
+
 
 def look_at(name: str, folder: Path) -> dict[str, Any]:
     """Convert a network, unless its file is there, and run it.
@@ -65,6 +67,7 @@ def earlier(path: Path | None) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     """Print a line for each network; fail when one has a problem."""
+    import_keras()
     import keras_archs
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -78,7 +81,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for i, name in enumerate(names):
             start = time.perf_counter()
-            row = known.get(name) or look_at(name, (options.keep or Path(temporary)) / name)
+            with quiet_stderr():  # LiteRT tells of its delegate
+                row = known.get(name) or look_at(name, (options.keep or Path(temporary)) / name)
             results["models"].append(row)
             seconds, told = time.perf_counter() - start, row.get("problem", "one partition")
             print(f"{i + 1:3}/{len(names)} {name:24} {seconds:6.1f} s  {told}", flush=True)

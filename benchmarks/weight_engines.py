@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import export_latency as latency
 
+from keras_archs_cli.quiet import quiet_stderr
+
 RECIPES = ("dynamic_int8", "weights_int8", "weights_int4")
 ENGINES: tuple[Literal["keras_archs", "ai_edge_quantizer"], ...] = ("keras_archs", "ai_edge_quantizer")
 IMAGES, RUNS = 8, 30
@@ -67,7 +69,7 @@ def measure(name: str, folder: Path, threads: int) -> list[dict[str, Any]]:
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function of this file in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with quiet_stderr(), multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
 

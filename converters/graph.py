@@ -120,12 +120,13 @@ class Graph:
             content: The flatbuffer, from a source that is trusted.
 
         Raises:
-            ConversionError: It has control flow, variables or data outside of the flatbuffer.
+            ConversionError: It has control flow or variables.
         """
         schema = schema_module()
         self._model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
         if len(self._model.subgraphs) != 1:
             raise ConversionError(_why_several_subgraphs(self._model))
+        _fetch_outside(self._model.buffers, content)
         raw = self._model.subgraphs[0]
         tensors = [_read_tensor(tensor, self._model.buffers) for tensor in _list(raw.tensors)]
         codes = [(_code_name(code), code.version) for code in _list(self._model.operatorCodes)]
@@ -230,7 +231,11 @@ class Graph:
         self._model.metadata = [*entries, entry]
 
     def to_bytes(self) -> bytes:
-        """The model as a flatbuffer; the same graph gives the same bytes."""
+        """The model as a flatbuffer; the same graph gives the same bytes.
+
+        Raises:
+            ConversionError: It is larger than a flatbuffer can be.
+        """
         schema = schema_module()
         model, raw = copy.copy(self._model), copy.copy(self._model.subgraphs[0])
         writer = _Writer(schema)
@@ -248,7 +253,13 @@ class Graph:
         ]
         model.subgraphs, model.buffers, model.operatorCodes = [raw], writer.buffers, writer.codes
         builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+        try:
+            builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+        except flatbuffers.builder.BuilderSizeError as error:
+            size = sum(len(buffer.data) for buffer in writer.buffers if buffer.data is not None)
+            raise ConversionError(
+                f"the constants of the model take {size / 2**30:.1f} GB, and a TFLite file cannot hold 2."
+            ) from error
         return bytes(builder.Output())
 
 
@@ -415,14 +426,19 @@ def _why_several_subgraphs(model: Any) -> str:
     )
 
 
+def _fetch_outside(buffers: list[Any], content: bytes) -> None:
+    """Read what stands behind the flatbuffer, which cannot hold 2 GB; the offsets 0 and 1 mean nothing."""
+    for buffer in buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+
+
 def _read_tensor(raw: Any, buffers: list[Any]) -> Tensor:
     dtype = names_of("TensorType")[raw.type]
     shape = tuple(int(size) for size in _list(raw.shape))
     if raw.isVariable:
         raise ConversionError(f"tensor {_text(raw.name)!r} is a variable, which is not supported.")
     buffer = buffers[raw.buffer]
-    if buffer.offset > 1:
-        raise ConversionError("the model keeps its data outside of the flatbuffer, which is not supported.")
     data = None
     if buffer.data is not None and len(buffer.data):
         data = np.asarray(buffer.data)

@@ -62,10 +62,12 @@ def _start_watcher(folder: Path) -> int:
     worker = os.getpid()
     if watcher := os.fork():
         return watcher
+    os.close(1)  # The parent reads until this process has no writer left, however it ended.
     parent_gone = select.poll()
     parent_gone.register(0, 0)  # No events asked for: only the end of stdin is reported.
     parent_gone.poll()
-    os.kill(worker, signal.SIGKILL)
+    if os.getppid() == worker:  # Else it was killed, and somebody else may have its number.
+        os.kill(worker, signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 

@@ -40,6 +40,42 @@ def test_the_model_runs_as_before_when_it_was_read_and_written():
     np.testing.assert_array_equal(before, after)
 
 
+def outside(content):
+    """The model with its constants behind the flatbuffer, where TensorFlow puts what is larger than 2 GB."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    moved = [buffer for buffer in model.buffers if buffer.data is not None]
+    constants = [bytes(buffer.data) for buffer in moved]
+
+    def packed(start):
+        for buffer, data in zip(moved, constants, strict=True):
+            buffer.data, buffer.offset, buffer.size = None, start, len(data)
+            start += -(-len(data) // 16) * 16
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    start = -(-len(packed(16)) // 16) * 16
+    return packed(start).ljust(start, b"\0") + b"".join(
+        d.ljust(-(-len(d) // 16) * 16, b"\0") for d in constants
+    )
+
+
+def test_constants_behind_the_flatbuffer_are_read():
+    _, content = small()
+    moved = outside(content)
+    image = np.random.default_rng(0).normal(size=(1, 6, 6, 3)).astype(np.float32)
+    np.testing.assert_array_equal(run(moved, image), run(content, image))
+    assert Graph(moved).to_bytes() == Graph(content).to_bytes()
+
+
+def test_a_model_that_no_file_can_hold_is_told(monkeypatch):
+    build, _ = small()
+    monkeypatch.setattr(flatbuffers.Builder, "MAX_BUFFER_SIZE", 1 << 20)  # 2 GB take a minute
+    build.graph.ops[0].inputs[1].data = np.zeros((5, 3, 3, 20_000), np.float32)
+    with pytest.raises(ConversionError, match=r"constants of the model take 0\.0 GB, and a TFLite file"):
+        build.graph.to_bytes()
+
+
 def test_a_shared_constant_is_stored_once():
     build = Build((1, 6, 6, 3))
     weights = np.ones((4, 1, 1, 3), np.float32)

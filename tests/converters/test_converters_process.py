@@ -61,14 +61,30 @@ def wait_until(condition, seconds=60):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_when_the_parent_is_ended(temporary, sent):
+def converting(temporary):
+    """A process that converts, in the middle of it."""
     parent = subprocess.Popen(
         [sys.executable, "-c", CONVERTING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_until(lambda: list(temporary.glob("converters-*/saved_model/fingerprint.pb")))
     time.sleep(2)  # Into the conversion.
     assert workers(temporary)
+    return parent
+
+
+def test_a_worker_that_is_killed_in_the_conversion_is_reported(temporary):
+    parent = converting(temporary)
+    (worker,) = (pid for pid in workers(temporary) if os.getpgid(pid) == pid)  # Not what watches over it.
+    os.kill(worker, signal.SIGKILL)
+    out, err = parent.communicate(timeout=60)
+    assert "finished" not in out
+    assert "ConversionError: recipe 'int8': the converter was killed by SIGKILL, usually for want of" in err
+    wait_until(lambda: not workers(temporary) and not left(temporary))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_when_the_parent_is_ended(temporary, sent):
+    parent = converting(temporary)
     parent.send_signal(sent)
     out, err = parent.communicate(timeout=60)
     assert "finished" not in out

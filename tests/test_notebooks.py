@@ -16,7 +16,7 @@ SHORTER = {"00_quickstart": {"TrainConfig()": "TrainConfig.from_dict({'run': {'e
 
 def execute(path, folder):
     notebook = nbformat.read(path, as_version=4)
-    for long, short in SHORTER[path.stem].items():
+    for long, short in SHORTER.get(path.stem, {}).items():
         assert long in str(notebook)
         for cell in notebook.cells:
             cell.source = cell.source.replace(long, short)

@@ -24,7 +24,7 @@ from converters.data_check import check_range
 from converters.errors import ConversionError
 from converters.flatbuffer import describe, with_logits
 from converters.graph import Graph
-from converters.keras_model import check_model, float32_twin, load_model, model_end
+from converters.keras_model import check_model, check_weights, float32_twin, load_model, model_end
 from converters.metadata import Metadata, write_metadata
 from converters.options import settle
 from converters.plan import Plan
@@ -120,6 +120,8 @@ def convert(  # noqa: PLR0913  each is a choice of the user's
         )
     model = load_model(model_or_path)
     shape = check_model(model, input_shape)
+    if row.format == "tflite":
+        check_weights(model)
     if tolerance is not None:
         _check_answers(model, tolerance)
     mode = image_mode(model, include_preprocessing, shape[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from typing import Any, Literal
 import keras
 
 _ACCEPTED = "Accepted: a Functional or built Sequential keras.Model with one image input, or a path to one"
+
+_MOST_BYTES = 2**31  # what a flatbuffer can hold
 
 
 def load_model(model_or_path: keras.Model | str | Path) -> keras.Model:
@@ -118,6 +121,24 @@ def _image_size(model: keras.Model, input_shape: tuple[int, int, int] | None) ->
     if any(mine not in (None, size) for mine, size in zip(own, wanted, strict=True)):
         raise ValueError(f"input_shape={wanted} disagrees with model {model.name!r}, which takes {own}.")
     return wanted[0], wanted[1], wanted[2]
+
+
+def check_weights(model: keras.Model) -> None:
+    """Refuse a model whose weights a TFLite file cannot hold, before the converter runs out of memory on it.
+
+    Args:
+        model: A built Keras model.
+
+    Raises:
+        ValueError: Its kernels take 2 GB or more in float32, in which every conversion starts.
+    """
+    # Batch norms may fold away, kernels stay.
+    size = sum(4 * math.prod(weight.shape) for weight in model.weights if len(weight.shape) > 1)
+    if size >= _MOST_BYTES:
+        raise ValueError(
+            f"model {model.name!r} has {size / 1e9:.1f} GB of float32 weights; less than "
+            f"{_MOST_BYTES / 1e9:.1f} GB are accepted, because every TFLite file is made from one in float32."
+        )
 
 
 def float32_twin(model: keras.Model) -> keras.Model:

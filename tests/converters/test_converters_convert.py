@@ -228,6 +228,14 @@ def test_models_that_are_refused():
         converters.convert(tiny_cnn(), "float32", input_shape=(8, 8))
 
 
+def test_a_model_beyond_two_gigabytes_is_refused_at_once():
+    with keras.StatelessScope(initialize_variables=False):
+        image = keras.Input((32, 32, 3))
+        model = keras.Model(image, layers.Dense(200_000)(layers.Flatten()(image)), name="huge")
+        with pytest.raises(ValueError, match=r"'huge' has 2\.5 GB of float32 weights; less than 2\.1 GB"):
+            converters.convert(model, "float32")
+
+
 def test_int8_without_data_is_refused():
     with pytest.raises(ValueError, match="representative_data=None, but recipe 'int8'"):
         converters.convert(tiny_cnn(), "int8")

@@ -202,9 +202,10 @@ def _hand_over(model: keras.Model, plan: Plan, folder: Path) -> None:
     except OSError:
         raise
     except Exception as error:
-        # Keras sets the message proper in bold, between a line on the layer and its arguments.
+        # Keras sets the message proper in bold, between a line on the layer and its arguments; TensorFlow
+        # puts the node that failed in braces before it.
         bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
-        reason = bold[1] if bold else str(error)
+        reason = re.sub(r"^\{\{\w+node .*?\}\} ", "", bold[1] if bold else str(error))
         raise ConversionError(
             f"model {model.name!r} cannot be exported for images {shape}: {reason}", str(error)
         ) from error

@@ -289,6 +289,16 @@ def test_a_model_that_cannot_be_traced_says_so():
         converters.convert(keras.Model(image, Broken()(image)), "saved_model")
 
 
+def test_a_full_disk_is_told_without_tensorflows_node(monkeypatch):
+    def full(*_):
+        raise RuntimeError("{{function_node __wrapped__SaveV2_CPU:0}} /tmp/x; No space left on device")
+
+    monkeypatch.setattr(sys.modules["converters.convert"], "export", full)
+    image = keras.Input((8, 8, 1))
+    with pytest.raises(converters.ConversionError, match=r"images \(8, 8, 1\): /tmp/x; No space left"):
+        converters.convert(keras.Model(image, layers.Flatten()(image)), "saved_model")
+
+
 def test_parent_on_another_backend(tmp_path):
     command = [sys.executable, "-c", KERAS_ON_NUMPY, str(tmp_path / "artifact")]
     done = subprocess.run(
